@@ -1,0 +1,82 @@
+"""A durable job queue for shell commands, in one asyncio process.
+
+    async with aqueue.Pool(store="queue", workers=8) as pool:
+        job = await pool.enqueue("convert a.png a.webp", timeout=30)
+        done = await pool.wait(job.id)
+        print(done.state, done.exit_code, done.stdout)
+
+`Pool` works, `connect` only asks; `Job` is what both answer with. What a user can cause is an `AqueueError`.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aqueue.api import Connection, Pool, connect
+    from aqueue.config import Config
+    from aqueue.errors import (
+        AqueueError,
+        DamagedStore,
+        DuplicateJob,
+        InvalidConfig,
+        InvalidJob,
+        InvalidRequest,
+        PoolGone,
+        PoolRunning,
+        StoreError,
+        UnknownJob,
+        WaitTimeout,
+    )
+    from aqueue.job import Attempt, Job, JobSpec, State
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "aqueue.api": ("Connection", "Pool", "connect"),
+    "aqueue.config": ("Config",),
+    "aqueue.errors": (
+        "AqueueError",
+        "DamagedStore",
+        "DuplicateJob",
+        "InvalidConfig",
+        "InvalidJob",
+        "InvalidRequest",
+        "PoolGone",
+        "PoolRunning",
+        "StoreError",
+        "UnknownJob",
+        "WaitTimeout",
+    ),
+    "aqueue.job": ("Attempt", "Job", "JobSpec", "State"),
+}
+
+__all__ = [
+    "AqueueError",
+    "Attempt",
+    "Config",
+    "Connection",
+    "DamagedStore",
+    "DuplicateJob",
+    "InvalidConfig",
+    "InvalidJob",
+    "InvalidRequest",
+    "Job",
+    "JobSpec",
+    "Pool",
+    "PoolGone",
+    "PoolRunning",
+    "State",
+    "StoreError",
+    "UnknownJob",
+    "WaitTimeout",
+    "connect",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used: a short command must not import an event loop."""
+    from importlib import import_module
+
+    for module, names in _HOME.items():
+        if name in names:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,400 @@
+"""The queue inside an asyncio application: `Pool` with workers, `connect` without.
+
+Both are a `Queue`: the same questions as the command line, as coroutines.
+"""
+
+import asyncio
+import os
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+from anyio import CancelScope
+
+from aqueue import platform
+from aqueue.config import Config, load_config, retouched
+from aqueue.control import local, requests, wire
+from aqueue.control.client import registered
+from aqueue.control.requests import Ids, Jobs, Overview, Part, PoolInfo, Request
+from aqueue.control.server import Server
+from aqueue.control.service import Session
+from aqueue.errors import PoolGone, PoolRunning
+from aqueue.files import Files
+from aqueue.job import Job, JobSpec, State, utc_now
+from aqueue.pool import Changes, Workers
+from aqueue.store import Store, open_store
+
+_PART = 1000
+"""How many jobs one message of a batch holds."""
+
+
+class Queue(ABC):
+    """What can be asked of a queue. Errors are `AqueueError`s; what was awaited is durable."""
+
+    config: Config
+
+    @abstractmethod
+    def _ask(self, *parts: Request) -> AsyncIterator[Part]:
+        """The parts of the answer to a request, which may come in parts itself."""
+
+    async def enqueue(
+        self,
+        command: str,
+        *,
+        id: str | None = None,  # noqa: A002 - the field's name everywhere else
+        queue: str | None = None,
+        priority: int = 0,
+        delay: float | None = None,
+        run_at: datetime | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the command's, not this call's
+        max_retries: int | None = None,
+        backoff_base: float | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        tags: Sequence[str] = (),
+        if_absent: bool = False,
+    ) -> Job:
+        """Queue a shell command and return its job; see `JobSpec` for the fields.
+
+        Raises `InvalidJob`, `DuplicateJob` (with `if_absent` the job that exists is returned), `StoreError`.
+        """
+        spec = JobSpec(
+            command=command,
+            id=id,
+            queue=queue,
+            priority=priority,
+            delay=delay,
+            run_at=run_at,
+            timeout=timeout,
+            max_retries=max_retries,
+            backoff_base=backoff_base,
+            cwd=None if cwd is None else os.path.join(os.getcwd(), cwd),
+            env=None if env is None else dict(env),
+            tags=tuple(tags),
+        )
+        return (await self.enqueue_many([spec], if_absent=if_absent))[0]
+
+    async def enqueue_many(self, jobs: Iterable[JobSpec | str], *, if_absent: bool = False) -> list[Job]:
+        """Queue all of these or none, as one change; a string is a command."""
+        defaults = self.config.job_defaults(os.getcwd())
+        specs = [(JobSpec(command=job) if isinstance(job, str) else job).stamped(defaults) for job in jobs]
+        if not specs:
+            return []
+        starts = range(0, len(specs), _PART)
+        parts = [
+            requests.Enqueue(specs[start : start + _PART], if_absent, more=start + _PART < len(specs))
+            for start in starts
+        ]
+        return await self._jobs(*parts)
+
+    async def get(self, job_id: str) -> Job:
+        """The job, with its output. Raises `UnknownJob`."""
+        return (await self._jobs(requests.Get([job_id])))[0]
+
+    async def jobs(
+        self,
+        *states: State,
+        queue: str | None = None,
+        tag: str | None = None,
+        limit: int | None = None,
+        newest: bool = False,
+        output: bool = False,
+    ) -> AsyncIterator[Job]:
+        """The jobs in these states (none named: all), oldest first; with what they printed if `output`."""
+        find = requests.Find(list(states), queue=queue, tag=tag, limit=limit, newest=newest, output=output)
+        async for part in self._ask(find):
+            if isinstance(part, Jobs):
+                for job in part.jobs:
+                    yield job
+
+    async def status(self) -> Overview:
+        """Counts by queue and state, the pool and its busy slots, and what is due next."""
+        async for part in self._ask(requests.Status()):
+            if isinstance(part, Overview):
+                return part
+        raise PoolGone("the pool went away before it answered")
+
+    async def counts(self) -> dict[State, int]:
+        """How many jobs are in each state."""
+        queues = (await self.status()).counts.values()
+        return {state: sum(states.get(state, 0) for states in queues) for state in State}
+
+    async def wait(self, job_id: str) -> Job:
+        """The job once it has ended. Raises `UnknownJob`, `PoolGone`."""
+        return (await self._jobs(requests.Wait([job_id])))[0]
+
+    async def cancel(self, *job_ids: str) -> list[Job]:
+        """Cancel jobs, ending the commands that run. Raises `UnknownJob`, `InvalidRequest`."""
+        return await self._jobs(requests.Cancel(list(job_ids)))
+
+    async def retry(self, *job_ids: str) -> list[Job]:
+        """Put dead or cancelled jobs back with a full budget of retries. Raises `UnknownJob`, `InvalidRequest`."""
+        return await self._jobs(requests.Retry(list(job_ids))) if job_ids else []
+
+    async def remove(self, *job_ids: str) -> list[str]:
+        """Forget jobs and what they printed. Raises `UnknownJob`, `InvalidRequest` if one is running."""
+        parts = [part async for part in self._ask(requests.Remove(list(job_ids)))]
+        return [name for part in parts if isinstance(part, Ids) for name in part.ids]
+
+    async def _jobs(self, *parts: Request) -> list[Job]:
+        return [job async for part in self._ask(*parts) if isinstance(part, Jobs) for job in part.jobs]
+
+
+class Pool(Queue):
+    """Workers over a store, for as long as an `async with` block lasts.
+
+    Leaving the block stops it: running commands get `grace` seconds to end by themselves; none if the block is
+    left by an error or a cancellation. No signal handlers are installed. Raises `PoolRunning` on entry if
+    another pool has the store.
+    """
+
+    def __init__(
+        self,
+        store: str | os.PathLike[str] | None = None,
+        *,
+        workers: int | None = None,
+        queues: Sequence[str] = (),
+        config: Config | None = None,
+    ) -> None:
+        """`queues` are those that are served, all if none is named. What is not given comes from `config`, or
+        else from the environment and the config file, as for the command line."""
+        given = {"store": None if store is None else os.fspath(store), "workers": workers}
+        overrides = {name: value for name, value in given.items() if value is not None}
+        self.config = load_config(overrides=overrides).config if config is None else retouched(config, overrides)
+        self.queues = list(queues)
+        self.recovered: list[str] = []
+        self._workers: Workers | None = None
+        self._session: Session | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._ready = asyncio.Event()
+        self._started_at = utc_now()
+        self._stop: dict[str, bool] | None = None
+        self._changes: list[Changes] = []
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._serve(), name="aqueue pool")
+        ready = asyncio.create_task(self._ready.wait())
+        try:
+            await asyncio.wait({ready, self._task}, return_when=asyncio.FIRST_COMPLETED)
+        except BaseException:
+            await self._end(now=True)
+            raise
+        finally:
+            ready.cancel()
+        if self._task.done():
+            await self._task
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._end(now=kind is not None)
+
+    @property
+    def workers(self) -> Workers:
+        """The running workers. Raises `PoolGone` outside the block."""
+        if self._workers is None:
+            raise PoolGone("the pool is not running")
+        return self._workers
+
+    @property
+    def info(self) -> PoolInfo:
+        """The pool as its registry names it."""
+        return PoolInfo(
+            pid=os.getpid(),
+            started_at=self._started_at,
+            workers=self.config.workers,
+            queues=self.queues,
+            store=self.config.store,
+            socket=str(platform.socket_path(Path(self.config.store))),
+            stopping=self._stop is not None,
+        )
+
+    def overview(self) -> Overview:
+        """Like `status`, at once."""
+        assert self._session is not None
+        return self._session.overview()
+
+    def events(self) -> AsyncIterator[Job]:
+        """Every change of state from now on, once it is durable; ends when the pool has stopped."""
+        changes = Changes(self.workers.store.listen)
+        self._changes.append(changes)
+        return aiter(changes)
+
+    async def drain(self) -> None:
+        """Return when no job is due, running or waiting for a retry (or the pool has stopped)."""
+        drained = asyncio.create_task(self.workers.drained())
+        assert self._task is not None
+        try:
+            await asyncio.wait({drained, self._task}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            drained.cancel()
+
+    async def stop(self, *, now: bool = False, leave_running: bool = False) -> None:
+        """Stop as leaving the block does, and return when the pool has stopped."""
+        self.request_stop(now=now, leave_running=leave_running)
+        await self.stopped()
+
+    def request_stop(self, *, now: bool = False, leave_running: bool = False) -> None:
+        """Begin to stop: nothing more is claimed. `now` gives running commands no grace, `leave_running` lets
+        them go on for the next pool to adopt. May be called again to hurry."""
+        self._stop = {"now": now, "leave_running": leave_running}
+        if self._workers is not None:
+            self._workers.stop(**self._stop)
+
+    async def stopped(self) -> None:
+        """Return when the pool has stopped."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
+    def configure(self, changed: Mapping[str, float | int | str | None]) -> None:
+        """Take over settings, at once. Raises `InvalidConfig`."""
+        self.config = self.workers.config = self.workers.runner.config = retouched(self.config, changed)
+        self.workers.resize(self.config.workers)
+
+    async def _ask(self, *parts: Request) -> AsyncIterator[Part]:
+        if self._session is None:
+            raise PoolGone("the pool is not running")
+        session = self.session()
+        for part in parts:
+            if not session.hold(part):
+                async for answer in session.answer(part):
+                    yield answer
+
+    def session(self) -> Session:
+        """A session for one more asker."""
+        return Session(self.workers.store, self.workers.files, self)
+
+    async def _serve(self) -> None:
+        """Open the store, recover, work, close: the pool's life."""
+        try:
+            async with AsyncExitStack() as stack:
+                store = await self._take_store(stack)
+                files = Files(Path(self.config.store), self.config.output_limit)
+                self._workers = Workers(store, files, self.config)
+                self._session = self.session()
+                await self._workers.recover()
+                self.recovered = [*store.notes, *self._workers.notes]
+                await self._work(self._workers)
+        finally:
+            self._session = self._workers = None
+            for changes in self._changes:
+                changes.end()
+
+    async def _work(self, workers: Workers) -> None:
+        store = Path(self.config.store)
+        registry = store / "pool.json"
+        registry.write_bytes(msgspec.json.encode(self.info))
+        registry.chmod(0o600)
+        door = Server(platform.socket_path(store), self.session)
+        try:
+            await door.open()
+            try:
+                self._ready.set()
+                if self._stop is None:
+                    await workers.run(self.config.workers)
+            finally:
+                await door.close()
+        finally:
+            registry.unlink(missing_ok=True)
+
+    async def _take_store(self, stack: AsyncExitStack) -> Store:
+        """The store, entered in `stack`. A command may hold it for a moment, a pool for its lifetime."""
+        path = Path(self.config.store)
+        while True:
+            store = open_store(
+                self.config.store,
+                max_interruptions=self.config.max_interruptions,
+                queues=frozenset(self.queues),
+            )
+            try:
+                return await stack.enter_async_context(store)
+            except PoolRunning:
+                line = platform.connect(platform.socket_path(path))
+                if line is not None:
+                    line.close()
+                    pool = registered(path)
+                    who = f"pid {pool.pid}" if pool else "its pid is not known yet"
+                    raise PoolRunning(f"a pool ({who}) has the store {path}: aqueue worker stop") from None
+                await asyncio.sleep(0.02)
+
+    async def _end(self, *, now: bool) -> None:
+        """Stop, and return only when everything has ended, however often this is cancelled meanwhile."""
+        assert self._task is not None
+        cancelled: asyncio.CancelledError | None = None
+        with CancelScope(shield=True):
+            self.request_stop(now=now)
+            while not self._task.done():
+                try:
+                    await asyncio.wait({self._task})
+                except asyncio.CancelledError as error:
+                    cancelled = error
+                    self.request_stop(now=True)
+        if cancelled is not None:
+            raise cancelled
+        self._task.result()
+
+
+class Connection(Queue):
+    """A queue's store from a program without workers: asks the pool that runs, else opens the store itself."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nothing is held between two questions."""
+
+    async def events(self) -> AsyncIterator[Job]:
+        """Every change of state from now on, until the pool stops. Raises `InvalidRequest` without a pool."""
+        async for part in self._ask(requests.Watch()):
+            if isinstance(part, Jobs):
+                for job in part.jobs:
+                    yield job
+
+    async def _ask(self, *parts: Request) -> AsyncIterator[Part]:
+        path = platform.socket_path(Path(self.config.store))
+        while True:
+            try:
+                reader, writer = await asyncio.open_unix_connection(str(path), limit=1 << 20)
+            except (FileNotFoundError, ConnectionRefusedError):
+                try:
+                    answers = await local.answer(self.config, parts)
+                except PoolRunning:
+                    await asyncio.sleep(0.02)
+                    continue
+                for answer in answers:
+                    yield answer
+                return
+            break
+        try:
+            writer.write(b"".join(map(wire.pack, (requests.Hello(), *parts))))
+            wire.check_hello(await _receive(reader))
+            while not isinstance(reply := await _receive(reader), requests.Done):
+                if isinstance(reply, requests.Failed):
+                    raise wire.raised(reply)
+                if not isinstance(reply, requests.Hello):
+                    yield reply
+        finally:
+            writer.close()
+
+
+async def _receive(reader: asyncio.StreamReader) -> requests.Reply:
+    try:
+        (length,) = wire.LENGTH.unpack(await reader.readexactly(wire.LENGTH.size))
+        return wire.unpack_reply(await reader.readexactly(length))
+    except (asyncio.IncompleteReadError, ConnectionError):
+        raise PoolGone("the pool went away before it answered") from None
+
+
+def connect(store: str | os.PathLike[str] | None = None, *, config: Config | None = None) -> Connection:
+    """A connection to the queue of `store`, for an `async with` block; see `Pool` for what is not given."""
+    overrides = {} if store is None else {"store": os.fspath(store)}
+    return Connection(load_config(overrides=overrides).config if config is None else retouched(config, overrides))

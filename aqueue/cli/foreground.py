@@ -1,0 +1,157 @@
+"""The pool in a terminal: signals stop it, every job's start and end is a line, a drain shows its progress."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+from aqueue.api import Pool
+from aqueue.cli import session
+from aqueue.cli.log import TextLine, json_line
+from aqueue.config import Config
+from aqueue.job import Job, State
+from aqueue.units import span
+
+if TYPE_CHECKING:
+    from aqueue.cli.progress import DrainBar
+
+REDRAW = 0.1
+"""Seconds between two updates of a progress bar, while there is something new."""
+
+
+def run_pool(config: Config, queues: list[str], *, drain: bool, as_json: bool) -> int:
+    """Run a pool until it is told to stop, or has nothing left to do; return the exit status."""
+    _watch_children_cheaply()
+    return asyncio.run(_Foreground(config, queues, drain=drain, as_json=as_json).run())
+
+
+def _watch_children_cheaply() -> None:
+    # Python before 3.12 starts a thread for every child unless it is told to use pidfds.
+    if sys.version_info < (3, 12) and hasattr(os, "pidfd_open"):
+        try:
+            os.close(os.pidfd_open(os.getpid()))
+        except OSError:
+            return
+        asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
+
+
+class _Foreground:
+    def __init__(self, config: Config, queues: list[str], *, drain: bool, as_json: bool) -> None:
+        self._config = config
+        self._queues = queues
+        self._drain = drain
+        self._line = json_line if as_json else TextLine()
+        self._as_json = as_json
+        self._ended: Counter[State] = Counter()
+        self._began = time.monotonic()
+        self._stops = 0
+        self._bar: DrainBar | None = None
+        self._unprinted: list[str] = []
+
+    async def run(self) -> int:
+        async with Pool(config=self._config, queues=self._queues) as pool:
+            self._pool = pool
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, self._stop)
+            self._say_hello()
+            with self._progress():
+                async with asyncio.TaskGroup() as tasks:
+                    if self._drain:
+                        tasks.create_task(self._drained())
+                    async for job in pool.events():
+                        self._report(job)
+                self._flush()
+        self._say(self._summary())
+        return 1 if self._drain and self._ended[State.DEAD] else 0
+
+    def _say_hello(self) -> None:
+        from importlib.metadata import version
+
+        count = self._config.workers
+        queues = f", queues {', '.join(self._queues)}" if self._queues else ""
+        self._say(f"aqueue {version('aqueue')}: {count} worker{'s'[: count != 1]} on {self._config.store}{queues}")
+        self._say("stop with Ctrl-C, or: aqueue worker stop")
+        for line in self._pool.recovered:
+            self._say(line)
+
+    def _say(self, text: str) -> None:
+        """Something about the pool: part of the log for a person, and beside it where the log is JSON."""
+        if self._as_json:
+            session.hint(text)
+        else:
+            self._print([text])
+
+    def _progress(self) -> "DrainBar | nullcontext[None]":
+        if not (self._drain and sys.stdout.isatty() and not self._as_json):
+            return nullcontext()
+        from aqueue.cli.progress import DrainBar
+
+        self._bar = DrainBar()
+        self._show_counts()
+        return self._bar
+
+    async def _drained(self) -> None:
+        await self._pool.drain()
+        self._pool.request_stop()
+
+    def _stop(self) -> None:
+        self._stops += 1
+        if self._stops > 1:
+            self._pool.request_stop(now=True)
+            return
+        self._pool.request_stop()
+        running = len(self._pool.overview().busy)
+        if running:
+            plural = "command runs" if running == 1 else "commands run"
+            self._say(f"stopping: {running} {plural} on for at most {span(self._config.grace)}; Ctrl-C ends them now")
+
+    def _report(self, job: Job) -> None:
+        if job.state.final:
+            self._ended[job.state] += 1
+        text = self._line(job)
+        if text is None:
+            return
+        if self._bar is None:
+            self._print([text])
+        else:
+            if not self._unprinted:
+                asyncio.get_running_loop().call_later(REDRAW, self._flush)
+            self._unprinted.append(text)
+
+    def _flush(self) -> None:
+        lines, self._unprinted = self._unprinted, []
+        if self._bar is not None and lines:
+            self._show_counts()
+            self._print(lines)
+
+    def _show_counts(self) -> None:
+        assert self._bar is not None
+        counts: Counter[State] = Counter()
+        for by_state in self._pool.overview().counts.values():
+            counts.update(by_state)
+        left = sum(counts[state] for state in State if not state.final)
+        note = (
+            f"{self._ended[State.COMPLETED]} completed, {self._ended[State.DEAD]} dead, {counts[State.FAILED]} to retry"
+        )
+        self._bar.show(self._ended.total(), left, note)
+
+    def _print(self, lines: list[str]) -> None:
+        if self._bar is not None:
+            self._bar.print(lines)
+            return
+        try:
+            sys.stdout.write("\n".join(lines) + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Nobody reads the log any more: end as if asked to, and let nothing else fail on it.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            self._pool.request_stop()
+
+    def _summary(self) -> str:
+        parts = [f"{self._ended[state]} {state}" for state in (State.COMPLETED, State.DEAD, State.CANCELLED)]
+        return f"{', '.join(parts)}, in {span(time.monotonic() - self._began)}"

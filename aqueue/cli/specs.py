@@ -1,0 +1,165 @@
+"""From what somebody typed to `JobSpec`s: JSON or a plain command, from an argument or line by line.
+
+Whatever cannot become a job is an `InvalidJob` of one line that names the line, the field and what is allowed.
+"""
+
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
+
+import msgspec
+
+from aqueue.errors import DuplicateJob, InvalidJob, printable
+from aqueue.job import Job, JobSpec, first_duplicate
+
+ALLOWED = {
+    "command": "a string",
+    "id": "a string",
+    "queue": "a string",
+    "priority": "an integer",
+    "delay": "a number of seconds",
+    "run_at": 'a time with its zone, such as "2026-12-01T03:00:00Z"',
+    "timeout": "a number of seconds, or null",
+    "max_retries": "an integer",
+    "backoff_base": "a number",
+    "backoff_max": "a number of seconds",
+    "backoff_jitter": "a number from 0 to 1",
+    "cwd": "a string",
+    "env": "an object of strings",
+    "tags": "an array of strings",
+}
+"""Every field that a job may be asked with, and what it must be."""
+
+_SET_BY_AQUEUE = {"attempts", "finished_at", "history", "started_at", "state", "updated_at", *Job.__struct_fields__} - {
+    *ALLOWED
+}
+Stamp = Callable[[JobSpec], JobSpec]
+_decoder = msgspec.json.Decoder(JobSpec)
+_list_decoder = msgspec.json.Decoder(list[JobSpec])
+
+
+def from_argument(text: str) -> list[JobSpec]:
+    """The jobs that one argument asks for: a JSON object, a JSON array, or a plain command."""
+    start = text.lstrip()[:1]
+    if start == "[":
+        return from_array(_utf8(text))
+    if start == "{":
+        return [from_object(_utf8(text))]
+    return from_command(text)
+
+
+def from_command(text: str) -> list[JobSpec]:
+    """The job that runs this command line, whatever it starts with."""
+    _utf8(text)
+    return [JobSpec(command=text)]
+
+
+def from_words(words: list[str]) -> list[JobSpec]:
+    """The job that runs exactly these words: a program and its arguments."""
+    if not words:
+        raise InvalidJob("command is empty: give a program and its arguments after --")
+    return from_command(shlex.join(words))
+
+
+def _utf8(text: str) -> bytes:
+    # An argument that was not UTF-8 comes with surrogates, and a record could not keep it as it is.
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        shown = text.encode(errors="surrogateescape").decode(errors="replace")
+        raise InvalidJob(f"command {printable(shown)!r} is not valid UTF-8") from None
+
+
+def from_object(data: bytes) -> JobSpec:
+    try:
+        return _decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidJob(explain(data, error)) from None
+
+
+def from_array(data: bytes) -> list[JobSpec]:
+    try:
+        return _list_decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return [_item(number, raw) for number, raw in enumerate(_raw_items(data, error), 1)]
+
+
+def _item(number: int, raw: msgspec.Raw) -> JobSpec:
+    try:
+        return from_object(bytes(raw))
+    except InvalidJob as error:
+        raise InvalidJob(f"job {number} of the array: {error}") from None
+
+
+def _raw_items(data: bytes, error: Exception) -> list[msgspec.Raw]:
+    try:
+        return msgspec.json.decode(data, type=list[msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise InvalidJob(explain(data, error)) from None
+
+
+def explain(data: bytes, error: Exception) -> str:
+    """Why `data` is no job, in one line."""
+    try:
+        given: Any = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        why = "not valid UTF-8" if isinstance(error, UnicodeDecodeError) else f"not valid JSON: {_lower(str(error))}"
+        return f"{why} (a shell command that starts with {{ or [ goes after --command)"
+    if not isinstance(given, dict):
+        return f"a job must be a JSON object, not {shown(given)}"
+    for name in given:
+        if name in _SET_BY_AQUEUE:
+            return f"{name} cannot be given: aqueue sets it itself; aqueue import takes whole records"
+        if name not in ALLOWED:
+            return f"unknown field {printable(name[:100])!r}: allowed are {', '.join(ALLOWED)}"
+    if "command" not in given:
+        return "command is missing: it must be a shell command line"
+    path = re.search(r"`\$\.(\w+)", str(error))
+    field = path[1] if path else "command"
+    return f"{field} must be {ALLOWED.get(field, 'something else')}, not {shown(given.get(field))}"
+
+
+def shown(value: object) -> str:
+    text = msgspec.json.encode(value).decode()
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def from_lines(stream: BinaryIO, name: str, stamp: Stamp) -> Iterator[JobSpec]:
+    """The jobs of a stream, stamped, one a line: a JSON object, or else a plain command; blank lines are skipped.
+
+    A stream that starts with `[` is one JSON array. Errors name the line; two equal ids are `DuplicateJob`.
+    """
+    seen: dict[str, int] = {}
+    decode = _decoder.decode
+    for number, line in enumerate(stream, 1):
+        text = line.strip()
+        if number == 1:
+            text = text.removeprefix(b"\xef\xbb\xbf").lstrip()
+            if text[:1] == b"[":
+                yield from stamped_all(from_array(text + stream.read()), stamp)
+                return
+        if not text:
+            continue
+        try:
+            spec = stamp(decode(text) if text[:1] == b"{" else JobSpec(command=text.decode()))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            why = explain(text, error) if text[:1] == b"{" else "not valid UTF-8"
+            raise InvalidJob(f"{name}, line {number}: {why}") from None
+        except InvalidJob as error:
+            raise InvalidJob(f"{name}, line {number}: {error}") from None
+        if spec.id is not None and seen.setdefault(spec.id, number) != number:
+            raise DuplicateJob(f"{name}, line {number}: id {spec.id} is that of line {seen[spec.id]} too")
+        yield spec
+
+
+def stamped_all(specs: list[JobSpec], stamp: Stamp) -> list[JobSpec]:
+    """These jobs, stamped. Raises `DuplicateJob` if two of them have the same id."""
+    twice = first_duplicate(spec.id for spec in specs)
+    if twice is not None:
+        raise DuplicateJob(f"id {printable(twice)} occurs twice in this batch: nothing was queued")
+    return [stamp(spec) for spec in specs]

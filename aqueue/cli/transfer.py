@@ -1,0 +1,140 @@
+"""`aqueue export` and `import`: all records as one JSON array, and back, or from a simple JSON queue.
+
+Simple queues keep records of `id, command, state, attempts, max_retries, created_at, updated_at`, in an
+array or in an object by id. What is missing gets its default; what cannot be understood is named.
+"""
+
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from aqueue.cli import session
+from aqueue.cli.specs import shown
+from aqueue.control.requests import Find, Import
+from aqueue.errors import DuplicateJob, InvalidJob, printable
+from aqueue.job import Attempt, Defaults, Job, JobSpec, State, first_duplicate, utc_now
+
+CHUNK = 1000
+
+app = typer.Typer(rich_markup_mode="rich")
+
+
+@app.command("export")
+def export() -> None:
+    """Print all records as one JSON array."""
+    session.print_records(session.ask_jobs(Find(output=True)))
+
+
+@app.command("import")
+def import_jobs(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A JSON array of records, or an object by id; - is stdin.")
+    ],
+) -> None:
+    """Store the records of an export or of a simple JSON queue, all or none, and print their ids."""
+    loaded = session.settings()
+    try:
+        data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    except OSError as error:
+        raise InvalidJob(f"{file}: cannot read this file: {error.strerror}") from None
+    jobs = read_records(data, str(file), loaded.config.job_defaults())
+    with session.connect(loaded) as client:
+        session.print_lines(job.id for job in session.jobs_in(client.ask(_requests(jobs))))
+
+
+def _requests(jobs: list[Job]) -> Iterator[Import]:
+    for start in range(0, max(len(jobs), 1), CHUNK):
+        yield Import(jobs[start : start + CHUNK], more=start + CHUNK < len(jobs))
+
+
+def read_records(data: bytes, name: str, defaults: Defaults) -> list[Job]:
+    """The jobs that a file's records describe. Raises `InvalidJob` or `DuplicateJob`."""
+    try:
+        given: Any = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidJob(f"{name}: not valid JSON: {error}") from None
+    if isinstance(given, dict) and isinstance(given.get("jobs"), list | dict):
+        given = given["jobs"]
+    if isinstance(given, dict):
+        given = [{"id": key, **value} if isinstance(value, dict) else value for key, value in given.items()]
+    if not isinstance(given, list):
+        raise InvalidJob(f"{name}: must be a JSON array of records, or an object of records by id")
+    now = utc_now()
+    jobs = [_job(record, f"{name}, record {number}", defaults, now) for number, record in enumerate(given, 1)]
+    twice = first_duplicate(job.id for job in jobs)
+    if twice is not None:
+        raise DuplicateJob(f"{name}: id {printable(twice)} occurs twice: nothing was imported")
+    return jobs
+
+
+def _job(record: object, place: str, defaults: Defaults, now: datetime) -> Job:
+    if not isinstance(record, dict):
+        raise InvalidJob(f"{place}: must be a JSON object, not {shown(record)}")
+    known = {name: value for name, value in record.items() if value is not None}
+    for name in ("id", "command"):
+        if not isinstance(known.get(name), str):
+            raise InvalidJob(f"{place}: {name} must be a string, not {shown(known.get(name))}")
+    place = f"{place} ({printable(known['id'][:128])})"
+    unknown = sorted(known.keys() - _FIELDS - _DERIVED)
+    if unknown:
+        session.hint(f"{place}: left out {', '.join(printable(name) for name in unknown)}, unknown to aqueue")
+    fields: dict[str, Any] = {
+        "queue": defaults.queue,
+        "max_retries": defaults.max_retries,
+        "backoff_base": defaults.backoff_base,
+        "created_at": now,
+        **{name: _field(name, known[name], place) for name in _FIELDS & known.keys()},
+    }
+    try:
+        spec = {name: fields[name] for name in _CHECKED if name in fields}
+        JobSpec(**spec).validate()
+    except InvalidJob as error:
+        raise InvalidJob(f"{place}: {error}") from None
+    if fields.get("state") is State.PROCESSING:
+        fields["state"] = State.PENDING  # nobody runs it here
+        fields["history"] = _closed(fields.get("history", ()), now)
+    return Job(seq=0, **fields)
+
+
+def _closed(history: tuple[Attempt, ...], now: datetime) -> tuple[Attempt, ...]:
+    """A history in which nothing runs: what did is interrupted."""
+    return tuple(
+        attempt
+        if attempt.finished_at
+        else msgspec.structs.replace(attempt, finished_at=now, interrupted=True, error="interrupted: it was imported")
+        for attempt in history
+    )
+
+
+def _field(name: str, value: Any, place: str) -> Any:
+    """A field of a record as `Job` keeps it."""
+    if name == "history" and isinstance(value, list):
+        value = [{"token": "", **attempt} if isinstance(attempt, dict) else attempt for attempt in value]
+    try:
+        if _TYPES[name] in (datetime, datetime | None):
+            return _moment(value)
+        return msgspec.convert(value, _TYPES[name])
+    except (msgspec.ValidationError, ValueError, OverflowError, OSError) as error:
+        why = f"must be one of {', '.join(State)}" if name == "state" else str(error).rstrip(".")
+        raise InvalidJob(f"{place}: {name} cannot be {shown(value)}: {why}") from None
+
+
+def _moment(value: Any) -> datetime:
+    """A time in UTC: ISO text, which is UTC where it names no zone, or seconds since 1970."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return datetime.fromtimestamp(value, UTC)
+    if not isinstance(value, str):
+        raise ValueError("a time is ISO text or seconds since 1970")
+    moment = datetime.fromisoformat(value)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+_TYPES: dict[str, Any] = {field.name: field.type for field in msgspec.structs.fields(Job) if field.name != "seq"}
+_FIELDS = frozenset(_TYPES)
+_CHECKED = _FIELDS & frozenset(JobSpec.__struct_fields__)
+_DERIVED = frozenset({"started_at", "finished_at", "worker", "pid", "exit_code", "signal", "error", "seq"})

@@ -1,0 +1,72 @@
+"""`aqueue worker`: run the pool in the foreground, stop one from another terminal, see what it does."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from aqueue.cli import session
+from aqueue.cli.options import JsonOption, PatienceOption, duration
+from aqueue.cli.session import complete_queues
+
+app = typer.Typer(rich_markup_mode="rich")
+
+
+class LogFormat(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+
+
+@app.callback()
+def worker() -> None:
+    """The worker pool: start it here, stop or watch it from anywhere."""
+
+
+@app.command("start")
+def start(
+    count: Annotated[int | None, typer.Option("--count", "-c", help="How many jobs run at the same time.")] = None,
+    queue: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only this queue; may be repeated.", autocompletion=complete_queues),
+    ] = None,
+    drain: Annotated[bool, typer.Option("--drain", help="End when no job is due, running or to be retried.")] = False,
+    grace: Annotated[
+        float | None, typer.Option(metavar="DURATION", parser=duration, help="Time for running commands at a stop.")
+    ] = None,
+    log_format: Annotated[LogFormat, typer.Option(help="How jobs are reported.")] = LogFormat.TEXT,
+) -> None:
+    """Run jobs in this terminal until Ctrl-C, or with --drain until none is left."""
+    from aqueue.cli.foreground import run_pool
+
+    loaded = session.settings(workers=count, grace=grace)
+    as_json = log_format is LogFormat.JSON
+    raise typer.Exit(run_pool(loaded.config, queue or [], drain=drain, as_json=as_json))
+
+
+@app.command("stop")
+def stop(
+    now: Annotated[bool, typer.Option("--now", help="Do not wait for running commands.")] = False,
+    leave_running: Annotated[
+        bool, typer.Option("--leave-running", help="Let commands go on; the next pool takes them over.")
+    ] = False,
+    timeout: PatienceOption = None,
+) -> None:
+    """Stop the running pool, and wait until it is gone."""
+    with session.connect() as client:
+        stopped = client.stop(now=now, leave_running=leave_running, timeout=timeout)
+    if stopped is None:
+        session.hint("no pool runs on this store: nothing to stop")
+    else:
+        session.hint(f"the pool (pid {stopped.pid}) has stopped")
+
+
+@app.command("status")
+def status(as_json: JsonOption = False) -> None:
+    """Show the running pool: its pid, since when, its workers, and what each runs."""
+    from aqueue.cli.status import ask_overview, pool_line, pool_record, slot_lines
+
+    overview = ask_overview()
+    if as_json:
+        session.print_json(pool_record(overview))
+    else:
+        session.print_lines([pool_line(overview.pool, overview.busy), *slot_lines(overview.busy)])

@@ -1,0 +1,224 @@
+"""The other side of the door: ask the running pool, else open the store and answer here.
+
+Blocking, and without an event loop while a pool runs, because a short command must start fast.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from aqueue import platform
+from aqueue.config import Config
+from aqueue.control import wire
+from aqueue.control.requests import Done, Failed, Get, Hello, Jobs, Part, PoolInfo, Reply, Request, Stop, Wait
+from aqueue.errors import PoolGone, PoolRunning, StoreError, WaitTimeout
+from aqueue.job import Job
+
+_LOOK_AGAIN = 0.2
+"""Seconds between looks for a pool, while there is none and something is waited for."""
+_TAKEOVER = 60.0
+"""Seconds in which whoever holds the store must either open a door or let go."""
+
+
+class Client:
+    """Asks a store's queue. To be used in a `with` statement."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.store = Path(config.store)
+        self._line: socket.socket | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._hang_up()
+
+    @property
+    def pool(self) -> PoolInfo | None:
+        """The running pool."""
+        return registered(self.store) if self._connect() else None
+
+    def ask(self, *requests: Request | Iterable[Request]) -> Iterator[Part]:
+        """The parts of the answer to a request, which may come in parts itself. Raises an `AqueueError`."""
+        stream = _flat(requests)
+        if self._connect():
+            yield from self._ask_pool(stream)
+            return
+        from aqueue.control.local import answer_here
+
+        held = list(stream)
+        deadline = time.monotonic() + _TAKEOVER
+        while True:
+            try:
+                parts: Iterable[Part] = answer_here(self.config, held)
+            except PoolRunning:  # a pool that will open its door, or a command that lets go soon
+                if self._connect():
+                    parts = self._ask_pool(held)
+                elif time.monotonic() < deadline:
+                    time.sleep(0.005)
+                    continue
+                else:
+                    raise
+            yield from parts
+            return
+
+    def wait(self, ids: list[str], timeout: float | None = None) -> Iterator[Job]:
+        """Each of the jobs once it has ended; with no ids all that are unfinished now. `timeout` in seconds.
+
+        Also while no pool runs: then they end when a pool has come and done the work. Raises `WaitTimeout`,
+        `UnknownJob`.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        left = dict.fromkeys(ids)
+        if not ids:
+            left = dict.fromkeys(self._unfinished())
+        while left:
+            try:
+                for job in self._wait_once(list(left), deadline):
+                    left.pop(job.id, None)
+                    yield job
+                if left:
+                    _pause(deadline)
+            except PoolGone:
+                continue
+            except TimeoutError:
+                self._hang_up()
+                raise WaitTimeout(f"{next(iter(left))} has not ended after {timeout:g} s") from None
+
+    def stop(
+        self, *, now: bool = False, leave_running: bool = False, timeout: float | None = None
+    ) -> PoolInfo | None:
+        """Stop the running pool and return once it is gone; None if there was none. Raises `WaitTimeout`."""
+        pool = self.pool
+        if pool is None:
+            return None
+        assert self._line is not None
+        deadline = None if timeout is None else time.monotonic() + timeout
+        try:
+            for _ in self._ask_pool(iter([Stop(now, leave_running)])):
+                pass
+            self._line.settimeout(_seconds_left(deadline))
+            while self._line.recv(4096):
+                pass
+            self._hang_up()
+            while (lock := platform.try_lock(self.store / "lock")) is None:
+                if deadline is not None and time.monotonic() > deadline:
+                    raise TimeoutError
+                time.sleep(0.01)
+        except TimeoutError:
+            raise WaitTimeout(f"the pool (pid {pool.pid}) is still stopping after {timeout:g} s") from None
+        except ConnectionError:
+            return pool
+        os.close(lock)
+        return pool
+
+    def _wait_once(self, ids: list[str], deadline: float | None) -> Iterator[Job]:
+        """What of these has ended, or ends while the pool that runs now does."""
+        request: Request = Wait(ids) if self._connect() else Get(ids)
+        if self._line is not None:
+            self._line.settimeout(_seconds_left(deadline))
+        for part in self.ask(request):
+            assert isinstance(part, Jobs)
+            yield from (job for job in part.jobs if job.state.final)
+        if self._line is not None:
+            self._line.settimeout(None)
+
+    def _unfinished(self) -> list[str]:
+        from aqueue.control.requests import Find
+        from aqueue.job import FINAL_STATES, State
+
+        states = [state for state in State if state not in FINAL_STATES]
+        parts = self.ask(Find(states=states))
+        return [job.id for part in parts if isinstance(part, Jobs) for job in part.jobs]
+
+    def _connect(self) -> bool:
+        if self._line is None:
+            try:
+                self._line = platform.connect(platform.socket_path(self.store))
+            except OSError as error:
+                raise StoreError(f"cannot reach the pool of {self.store}: {error.strerror}") from error
+            if self._line is None:
+                return False
+            try:
+                self._line.sendall(wire.pack(Hello()))
+                greeting = self._receive()
+            except PoolGone:
+                return False
+            if isinstance(greeting, Failed):
+                raise wire.raised(greeting)
+            wire.check_hello(greeting)
+        return True
+
+    def _ask_pool(self, stream: Iterable[Request]) -> Iterator[Part]:
+        assert self._line is not None
+        try:
+            for request in stream:
+                self._line.sendall(wire.pack(request))
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it says why, if it can, in what it sent before
+        while True:
+            reply = self._receive()
+            if isinstance(reply, Failed):
+                raise wire.raised(reply)
+            if isinstance(reply, Done):
+                return
+            if isinstance(reply, Hello):
+                continue
+            yield reply
+
+    def _receive(self) -> Reply:
+        length = wire.LENGTH.unpack(self._exactly(wire.LENGTH.size))[0]
+        return wire.unpack_reply(self._exactly(length))
+
+    def _exactly(self, count: int) -> bytes:
+        assert self._line is not None
+        parts = []
+        while count:
+            try:
+                part = self._line.recv(min(count, 1 << 20))
+            except ConnectionError:
+                part = b""
+            if not part:
+                self._hang_up()
+                raise PoolGone("the pool went away before it answered")
+            parts.append(part)
+            count -= len(part)
+        return b"".join(parts)
+
+    def _hang_up(self) -> None:
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+
+
+def _flat(requests: Iterable[Request | Iterable[Request]]) -> Iterator[Request]:
+    for request in requests:
+        if isinstance(request, Iterable):
+            yield from request
+        else:
+            yield request
+
+
+def _seconds_left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.001, deadline - time.monotonic())
+
+
+def _pause(deadline: float | None) -> None:
+    if deadline is not None and time.monotonic() >= deadline:
+        raise TimeoutError
+    time.sleep(_LOOK_AGAIN)
+
+
+def registered(store: Path) -> PoolInfo | None:
+    """The pool that the registry of the store names."""
+    try:
+        return msgspec.json.decode((store / "pool.json").read_bytes(), type=PoolInfo)
+    except (OSError, msgspec.MsgspecError):
+        return None

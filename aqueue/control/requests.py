@@ -1,0 +1,175 @@
+"""What can be asked of a queue, and what is answered: typed messages, the same on the wire and in a process.
+
+A request is one message. Its answer is any number of parts and then `Done` or `Failed`. `PROTOCOL` grows
+with every change that an older side would misunderstand.
+"""
+
+from datetime import datetime
+
+import msgspec
+
+from aqueue.job import Job, JobSpec, State
+
+PROTOCOL = 1
+
+
+class Hello(msgspec.Struct, tag=True, frozen=True):
+    """The first message of either side."""
+
+    protocol: int = PROTOCOL
+
+
+class Enqueue(msgspec.Struct, tag=True, frozen=True):
+    """Store all `specs` or none. A long batch comes in parts: all but the last have `more`.
+
+    Answered after the last part by `Jobs`. Specs are stamped by the sender (`JobSpec.stamped`).
+    """
+
+    specs: list[JobSpec]
+    if_absent: bool = False
+    more: bool = False
+
+
+class Import(msgspec.Struct, tag=True, frozen=True):
+    """Store these jobs as they are, all or none; in parts like `Enqueue`. Answered by `Jobs`."""
+
+    jobs: list[Job]
+    more: bool = False
+
+
+class Get(msgspec.Struct, tag=True, frozen=True):
+    """Answered by `Jobs`, with their output, in the order of `ids`."""
+
+    ids: list[str]
+
+
+class Find(msgspec.Struct, tag=True, frozen=True):
+    """Jobs by age, oldest first (`newest`: last first): answered by any number of `Jobs`.
+
+    `finished_before` keeps those that ended before that time.
+    """
+
+    states: list[State] = []
+    queue: str | None = None
+    tag: str | None = None
+    limit: int | None = None
+    newest: bool = False
+    output: bool = False
+    finished_before: datetime | None = None
+
+
+class Status(msgspec.Struct, tag=True, frozen=True):
+    """Answered by `Overview`."""
+
+
+class Wait(msgspec.Struct, tag=True, frozen=True):
+    """Answered by `Jobs` as each of `ids` ends; an empty list waits for every unfinished job.
+
+    `progress` asks for an `Overview` first and after every change.
+    """
+
+    ids: list[str] = []
+    progress: bool = False
+
+
+class Watch(msgspec.Struct, tag=True, frozen=True):
+    """Every change from now on: answered by `Jobs`, one job each, until the asker leaves or the pool ends."""
+
+
+class Cancel(msgspec.Struct, tag=True, frozen=True):
+    """Answered by `Jobs`: waiting ones at once, running ones when their process group has ended."""
+
+    ids: list[str]
+
+
+class Retry(msgspec.Struct, tag=True, frozen=True):
+    """Put dead (or cancelled) jobs back; with no ids all dead ones. Answered by `Jobs`."""
+
+    ids: list[str] = []
+
+
+class Remove(msgspec.Struct, tag=True, frozen=True):
+    """Forget jobs that have ended: these ids, or all that `find` finds. Answered by `Ids`."""
+
+    ids: list[str] = []
+    find: Find | None = None
+
+
+class Stop(msgspec.Struct, tag=True, frozen=True):
+    """End the pool: no new jobs, running ones may finish within its grace; `now` skips the grace.
+
+    `leave_running` lets the commands go on for the next pool to adopt. Answered by `Done` at once; the
+    connection closes when the pool is gone.
+    """
+
+    now: bool = False
+    leave_running: bool = False
+
+
+class Configure(msgspec.Struct, tag=True, frozen=True):
+    """Settings that were changed in the pool's config file, key to value: it takes them over at once."""
+
+    changed: dict[str, float | int | str | None]
+
+
+Request = Enqueue | Import | Get | Find | Status | Wait | Watch | Cancel | Retry | Remove | Stop | Configure
+
+
+class Jobs(msgspec.Struct, tag=True, frozen=True):
+    """Part of an answer."""
+
+    jobs: list[Job]
+
+
+class Ids(msgspec.Struct, tag=True, frozen=True):
+    """Part of an answer."""
+
+    ids: list[str]
+
+
+class Slot(msgspec.Struct, frozen=True):
+    """What a busy worker slot runs, and since when."""
+
+    worker: int
+    job: Job
+
+
+class PoolInfo(msgspec.Struct, frozen=True):
+    """A running pool as its registry (`pool.json`) names it."""
+
+    pid: int
+    started_at: datetime
+    workers: int
+    queues: list[str]
+    store: str
+    socket: str = ""
+    stopping: bool = False
+
+
+class Overview(msgspec.Struct, tag=True, frozen=True):
+    """Counts by queue and state; the pool, its busy slots, and what is due next.
+
+    `trouble` says what keeps the store from being written, while it lasts.
+    """
+
+    counts: dict[str, dict[State, int]]
+    pool: PoolInfo | None = None
+    busy: list[Slot] = []
+    next_due: Job | None = None
+    trouble: str | None = None
+
+
+class Done(msgspec.Struct, tag=True, frozen=True):
+    """The end of an answer."""
+
+
+class Failed(msgspec.Struct, tag=True, frozen=True):
+    """The end of an answer that is an error: its name in `aqueue.errors.BY_KIND`, and its message."""
+
+    kind: str
+    message: str
+
+
+Part = Jobs | Ids | Overview
+Reply = Hello | Jobs | Ids | Overview | Done | Failed
+

@@ -1,0 +1,190 @@
+"""Answers a request against a store: the one set of rules, wherever the request comes from.
+
+In a running pool the service belongs to a host, which has workers; a command that finds no pool opens the store for
+a moment and lets a service without a host answer.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from datetime import UTC, datetime
+from typing import Protocol
+
+from msgspec.structs import asdict
+
+from aqueue.control import requests
+from aqueue.control.requests import Find, Ids, Jobs, Overview, Part, PoolInfo, Request, Slot
+from aqueue.errors import InvalidRequest
+from aqueue.files import Files
+from aqueue.job import FINAL_STATES, Job, JobSpec, State, check_name
+from aqueue.pool import Changes, Workers
+from aqueue.store import Query, Store
+
+_BATCH_LIMIT = 2_000_000
+"""How many jobs one request may bring in its parts."""
+
+
+class Host(Protocol):
+    """What a service asks of the pool it belongs to."""
+
+    @property
+    def workers(self) -> Workers: ...
+
+    @property
+    def info(self) -> PoolInfo: ...
+
+    def request_stop(self, *, now: bool = False, leave_running: bool = False) -> None: ...
+
+    def configure(self, changed: Mapping[str, float | int | str | None]) -> None:
+        """Take over settings that were changed. Raises `InvalidConfig`."""
+        ...
+
+
+class Session:
+    """One asker's requests, answered one after the other."""
+
+    def __init__(self, store: Store, files: Files, host: Host | None = None) -> None:
+        self.store = store
+        self.files = files
+        self.host = host
+        self._specs: list[JobSpec] = []
+        self._records: list[Job] = []
+
+    def hold(self, request: Request) -> bool:
+        """Keep a request's part until the last one comes; False if `request` is whole."""
+        match request:
+            case requests.Enqueue(specs=specs, more=True):
+                self._specs += specs
+            case requests.Import(jobs=records, more=True):
+                self._records += records
+            case _:
+                return False
+        if len(self._specs) + len(self._records) > _BATCH_LIMIT:
+            self._specs, self._records = [], []
+            raise InvalidRequest(f"more than {_BATCH_LIMIT} jobs in one batch: split it")
+        return True
+
+    async def answer(self, request: Request) -> AsyncGenerator[Part, None]:
+        """The parts of the answer. Raises an `AqueueError` where there is none."""
+        match request:
+            case requests.Enqueue(if_absent=if_absent):
+                self._specs += request.specs
+                specs, self._specs = self._specs, []
+                for spec in request.specs:
+                    spec.validate()
+                yield Jobs(await self.store.add(specs, if_absent=if_absent))
+            case requests.Import():
+                records, self._records = [*self._records, *request.jobs], []
+                for record in records:
+                    check_name("id", record.id)
+                    check_name("queue", record.queue)
+                yield Jobs(await self.store.adopt_records(records))
+            case requests.Get(ids):
+                yield Jobs([self._live(await self.store.get(name)) for name in ids])
+            case Find():
+                async for part in self.store.find(_query(request)):
+                    yield Jobs([self._live(job) for job in part])
+            case requests.Status():
+                yield self.overview()
+            case requests.Wait(ids):
+                async for part_ in self._wait(ids):
+                    yield part_
+            case requests.Watch():
+                self._pool()
+                async for part_ in self._watch():
+                    yield part_
+            case requests.Cancel(ids):
+                for name in ids:
+                    await self.store.get(name)  # all are known, or nothing is cancelled
+                yield Jobs([await self._cancel(name) for name in ids])
+            case requests.Retry(ids):
+                yield Jobs(await self._retry(ids))
+            case requests.Remove(ids, find):
+                yield Ids(await self._remove(ids, find))
+            case requests.Stop(now, leave_running):
+                self._pool().request_stop(now=now, leave_running=leave_running)
+            case requests.Configure(changed):
+                self._pool().configure(changed)
+
+    def overview(self) -> Overview:
+        """The state of the queue as a whole."""
+        busy: list[Slot] = []
+        if self.host is not None:
+            running = self.host.workers.runner.running.values()
+            busy = sorted((Slot(c.job.history[-1].worker, self._live(c.job)) for c in running), key=_slot_number)
+        return Overview(
+            counts=self.store.counts(),
+            pool=self.host.info if self.host else None,
+            busy=busy,
+            next_due=self.store.next_due(),
+            trouble=self.store.trouble,
+        )
+
+    def _live(self, job: Job) -> Job:
+        return self.host.workers.live(job) if self.host and job.state is State.PROCESSING else job
+
+    def _pool(self) -> Host:
+        if self.host is None:
+            raise InvalidRequest("no pool is running")
+        return self.host
+
+    async def _wait(self, ids: list[str]) -> AsyncIterator[Part]:
+        """The jobs in the order in which they end."""
+        if not ids:
+            unfinished = frozenset(State) - FINAL_STATES
+            ids = [job.id async for part in self.store.find(Query(states=unfinished)) for job in part]
+        for name in ids:
+            await self.store.get(name)
+        waiting = {asyncio.ensure_future(self.store.wait(name)) for name in dict.fromkeys(ids)}
+        try:
+            while waiting:
+                ended, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                yield Jobs([task.result() for task in ended])
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    async def _watch(self) -> AsyncIterator[Part]:
+        changes = Changes(self.store.listen)
+        try:
+            async for job in changes:
+                yield Jobs([job])
+        finally:
+            changes.end()
+
+    async def _cancel(self, name: str) -> Job:
+        if self.host is not None:
+            return await self.host.workers.cancel(name)
+        job = await self.store.get(name)
+        if job.state is State.PROCESSING:
+            raise InvalidRequest(f"job {name} was left running by a pool that is gone: start a pool, then cancel it")
+        return await self.store.cancel(name)
+
+    async def _retry(self, ids: list[str]) -> list[Job]:
+        if not ids:
+            dead = Query(states=frozenset({State.DEAD}))
+            ids = [job.id async for part in self.store.find(dead) for job in part]
+        for name in ids:
+            job = await self.store.get(name)
+            if job.state not in (State.DEAD, State.CANCELLED):
+                raise InvalidRequest(f"job {name} is {job.state}: only a dead or cancelled job can be retried")
+        return [await self.store.retry(name) for name in dict.fromkeys(ids)]
+
+    async def _remove(self, ids: list[str], find: Find | None) -> list[str]:
+        if find is not None:
+            if State.PROCESSING in find.states:
+                raise InvalidRequest("processing jobs cannot be removed: cancel them first")
+            ids = [job.id async for part in self.store.find(_query(find)) for job in part]
+        gone = await self.store.remove(ids) if ids else []
+        for job in gone:
+            self.files.remove_output(job)
+        return [job.id for job in gone]
+
+
+def _query(find: Find) -> Query:
+    before = find.finished_before.astimezone(UTC) if isinstance(find.finished_before, datetime) else None
+    return Query(**{**asdict(find), "states": frozenset(find.states), "finished_before": before})
+
+
+def _slot_number(slot: Slot) -> int:
+    return slot.worker

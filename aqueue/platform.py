@@ -1,0 +1,216 @@
+"""What only the operating system can answer, asked here and nowhere else.
+
+Locks that die with their holder, process groups, the end of processes that are not our children, sockets
+that only one user can reach. These are POSIX's answers, with the differences of Linux and macOS inside;
+another platform is a second set of answers to the same questions.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import os
+import resource
+import select
+import shlex
+import signal
+import socket
+import stat
+import struct
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from aqueue.errors import StoreError
+
+_LONGEST_SOCKET_PATH = 100  # macOS takes 103 bytes, Linux 107
+_SETTLE_SIGNALS = "HUP INT QUIT TERM USR1 USR2 ALRM"
+
+
+def fdatasync(fd: int) -> None:
+    """Return once the data of `fd` is on stable storage. Raises `OSError`."""
+    if sys.platform == "darwin":
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)  # a plain fsync stops at the drive's cache there
+    else:
+        os.fdatasync(fd)
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames and new names in the directory durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def private_directory(path: Path) -> None:
+    """Make sure `path` is a directory that only its owner, this user, can enter; create it if missing.
+
+    Raises `StoreError` with what is wrong and the command that mends it.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        info = path.stat()
+    except OSError as error:
+        raise StoreError(f"cannot use {path} as a store: {error.strerror}") from error
+    if info.st_uid != os.getuid():
+        raise StoreError(f"{path} belongs to another user (uid {info.st_uid}): choose another store")
+    if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise StoreError(f"others can write in {path}, and so run commands as you: chmod 700 {shlex.quote(str(path))}")
+
+
+def try_lock(path: Path) -> int | None:
+    """Lock the file `path` and return its descriptor; None if another process holds it.
+
+    The lock ends with the last copy of the descriptor, at the latest with its holder.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def wait_lock(path: Path) -> None:
+    """Block until nobody holds the lock on `path`."""
+    with open(path, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+
+
+def shell_line(command: str, token: str) -> str:
+    """The line for /bin/sh that runs `command` under `sh -c` and appends its exit status to stdin's file.
+
+    The status is written by the outer shell, which outlives the pool. The command has a shell of its own, so
+    that nothing in it (exec, exit, trap, a syntax error) can evade that or mean something else than under
+    `sh -c`. A handler, unlike ignoring, is not inherited: a signal to the group ends the command as usual and
+    leaves the outer shell to report it. What a shell says of a child killed by a signal goes to the same file.
+    """
+    return (
+        f"exec 3>&2 2>&0;trap : {_SETTLE_SIGNALS};"
+        f"(exec /bin/sh -c {shlex.quote(command)} sh </dev/null 2>&3 3>&-);"
+        f's=$?;echo "{token} $s">&2;exit $s'
+    )
+
+
+def signal_group(group: int, number: int) -> bool:
+    """Send a signal to a process group; False if there is none."""
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # macOS says so of a group that holds only a zombie
+        return sys.platform != "darwin"
+    return True
+
+
+TERMINATE: int = signal.SIGTERM
+KILL: int = signal.SIGKILL
+
+
+async def process_ended(pid: int) -> None:
+    """Return when process `pid`, which need not be a child, has ended; at once if there is none."""
+    try:
+        fd = _exit_descriptor(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(fd, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(fd)
+        os.close(fd)
+
+
+def _exit_descriptor(pid: int) -> int:
+    """A descriptor that becomes readable when `pid` ends."""
+    if sys.platform == "linux":
+        return os.pidfd_open(pid)
+    queue = select.kqueue()
+    fd = os.dup(queue.fileno())
+    event = select.kevent(pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)
+    try:
+        queue.control([event], 0)
+    except OSError as error:
+        os.close(fd)
+        raise ProcessLookupError(pid) from error
+    finally:
+        queue.close()
+    return fd
+
+
+def raise_descriptor_limit() -> None:
+    """Let this process open as many files as it may: a running command takes two descriptors."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if sys.platform == "darwin":
+        hard = min(hard, 10240)
+    if soft < hard or hard == resource.RLIM_INFINITY:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def socket_path(store: Path) -> Path:
+    """Where the pool on `store` listens: in the store, or, where that path is too long for a socket, in
+    a private directory of the user's among the temporary files."""
+    inside = store / "socket"
+    if len(os.fsencode(inside)) <= _LONGEST_SOCKET_PATH:
+        return inside
+    name = hashlib.sha256(os.fsencode(store)).hexdigest()[:24]
+    return Path(tempfile.gettempdir()) / f"aqueue-{os.getuid()}" / name
+
+
+def listen(path: Path) -> socket.socket:
+    """A listening socket at `path` that only this user can connect to; a stale one is replaced."""
+    private_directory(path.parent)
+    path.unlink(missing_ok=True)
+    door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with _umask(0o177):
+            door.bind(str(path))
+        door.listen(512)
+        door.setblocking(False)
+    except BaseException:
+        door.close()
+        raise
+    return door
+
+
+@contextlib.contextmanager
+def _umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def connect(path: Path) -> socket.socket | None:
+    """A connection to the pool that listens at `path`; None if nobody does."""
+    line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        line.connect(str(path))
+    except (FileNotFoundError, ConnectionRefusedError):
+        line.close()
+        return None
+    except OSError:
+        line.close()
+        raise
+    return line
+
+
+def same_user(line: socket.socket) -> bool:
+    """Whether the process at the other end of the connection is this user's."""
+    if sys.platform == "linux":
+        credentials = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        uid = struct.unpack("3i", credentials)[1]
+    else:  # LOCAL_PEERCRED: struct xucred { u_int version; uid_t uid; ... }
+        uid = struct.unpack("2I", line.getsockopt(0, 1, 8))[1]
+    return bool(uid == os.getuid())

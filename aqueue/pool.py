@@ -1,0 +1,195 @@
+"""N workers over one store: recover, run, drain, stop.
+
+A worker claims a job, runs its command and settles the result; the number of workers is a number of coroutines.
+Before they begin, what an earlier pool left in `processing` is recovered: a command that still runs is adopted or
+ended, one that ended meanwhile gets its result, and one that left no trace is queued again.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+from anyio import CancelScope, create_task_group
+from anyio.abc import TaskGroup
+from msgspec.structs import replace
+
+from aqueue.config import Config
+from aqueue.errors import InvalidRequest
+from aqueue.files import Files
+from aqueue.job import Job, Outcome, State, utc_now
+from aqueue.process import Command, Runner, survivors
+from aqueue.store import Query, Store
+
+RETENTION_PAUSE = 60.0
+"""Seconds between two removals of finished jobs, at the least."""
+
+
+class Workers:
+    """The workers of one pool."""
+
+    def __init__(self, store: Store, files: Files, config: Config) -> None:
+        self.store = store
+        self.files = files
+        self.config = config
+        self.runner = Runner(store.run_id, files, config)
+        self.stopping = False
+        self.notes: list[str] = []
+        self._claims: dict[int, CancelScope] = {}
+        self._group: TaskGroup | None = None
+        self._grace: asyncio.TimerHandle | None = None
+        self._adopted: list[tuple[Job, int]] = []
+
+    async def recover(self) -> None:
+        """Deal with every job that an earlier pool left in `processing`."""
+        left = [job async for part in self.store.find(Query(states=frozenset({State.PROCESSING}))) for job in part]
+        if left:
+            running = survivors()
+            for job in left:
+                await self._recover_one(job, running.get(job.history[-1].token, []))
+            if self._adopted:
+                self.notes.append(f"adopted {len(self._adopted)} running commands of an earlier pool")
+        keep = {job.history[-1].token.split(".")[0] for job, _ in self._adopted}
+        self.files.drop_statuses(frozenset(keep))
+
+    async def _recover_one(self, job: Job, alive: list[int]) -> None:
+        code, _ = self.files.find_status(job.history[-1].token)
+        command = Command(job, self.config.kill_after)
+        if code is None and alive:
+            leads = self.runner.leads(alive[0])
+            if leads and self.config.orphans == "adopt":
+                self._adopted.append((job, alive[0]))
+                return
+            await self.runner.end_survivors(command, alive)
+        await self.store.settle(job, await self.runner.conclude(command))
+
+    async def run(self, count: int) -> None:
+        """Work with `count` workers until `stop`."""
+        keeper = CancelScope()
+        try:
+            async with create_task_group() as tasks:
+                tasks.start_soon(self._retain, keeper)
+                async with create_task_group() as self._group:
+                    self.resize(count)
+                keeper.cancel()
+        finally:
+            if self._grace is not None:
+                self._grace.cancel()
+            self.runner.close()
+
+    def resize(self, count: int) -> None:
+        """Change the number of workers; those who go finish what they run. More adopted commands than workers
+        run all the same."""
+        assert self._group is not None
+        for number in [number for number in self._claims if number > count]:
+            self._claims.pop(number).cancel()
+        for number in range(1, max(count, len(self._adopted)) + 1):
+            if number not in self._claims and not self.stopping:
+                adopted = self._adopted[number - 1] if number <= len(self._adopted) else None
+                self._claims[number] = CancelScope()
+                self._group.start_soon(self._work, number, adopted, self._claims[number])
+                if number > count:
+                    self._claims.pop(number).cancel()
+        self._adopted = []
+
+    async def _work(self, number: int, adopted: tuple[Job, int] | None, claims: CancelScope) -> None:
+        with CancelScope(shield=True):
+            if adopted is not None:
+                await self._settle(adopted[0], await self.runner.adopt(*adopted))
+        with claims:
+            while True:
+                job = await self.store.claim(number)
+                with CancelScope(shield=True):
+                    await self._settle(job, await self.runner.run(job))
+
+    async def _settle(self, job: Job, outcome: Outcome | None) -> None:
+        if outcome is not None:
+            await self.store.settle(job, outcome)
+
+    def stop(self, *, now: bool = False, leave_running: bool = False) -> None:
+        """Claim nothing more. Running commands have `grace` seconds to end by themselves, none if `now`; then
+        they are ended. With `leave_running` they go on for the next pool to adopt."""
+        self.stopping = True
+        for scope in self._claims.values():
+            scope.cancel()
+        if leave_running:
+            for command in self.runner.running.values():
+                command.leave()
+        elif now:
+            self._end_all()
+        elif self._grace is None:
+            self._grace = asyncio.get_running_loop().call_later(self.config.grace, self._end_all)
+
+    def _end_all(self) -> None:
+        for command in self.runner.running.values():
+            command.end("interrupted: the pool was stopped", interrupted=True)
+
+    async def cancel(self, name: str) -> Job:
+        """Cancel a job, ending its command if it runs. Raises `UnknownJob`, `InvalidRequest`."""
+        command = self.runner.running.get(name)
+        if command is None:
+            job = await self.store.get(name)
+            if job.state is not State.PROCESSING:
+                return await self.store.cancel(name)
+            raise InvalidRequest(f"job {name} is just changing its state: try again")
+        command.end("cancelled", cancelled=True)
+        return await self.store.wait(name)
+
+    def live(self, job: Job) -> Job:
+        """`job` as it is this moment: a running one with its process id and what it has printed so far."""
+        command = self.runner.running.get(job.id)
+        if command is None or job.state is not State.PROCESSING:
+            return job
+        history = (*job.history[:-1], replace(job.history[-1], pid=command.group))
+        peek = self.files.peek
+        return replace(job, history=history, stdout=peek(job, "out"), stderr=peek(job, "err"))
+
+    async def drained(self) -> None:
+        """Return when no job is due, running or waiting for a retry."""
+        quiet = asyncio.Event()
+
+        def look(_: Job | None) -> None:
+            if self.store.settled_down():
+                quiet.set()
+
+        deaf = self.store.listen(look)
+        try:
+            look(None)
+            await quiet.wait()
+        finally:
+            deaf()
+
+    async def _retain(self, scope: CancelScope) -> None:
+        """Remove finished jobs that are older than `keep`, when the oldest of them is."""
+        with scope:
+            while True:
+                pause = await self._expire()
+                await asyncio.sleep(pause)
+
+    async def _expire(self) -> float:
+        """Remove what has expired; return in how many seconds to look again."""
+        oldest = now = utc_now()
+        ended = Query(states=frozenset({State.COMPLETED, State.CANCELLED}))
+        async for part in self.store.find(ended):
+            times = {job.id: job.updated_at or job.created_at for job in part}
+            expired = [name for name, time in times.items() if (now - time).total_seconds() >= self.config.keep]
+            if expired:
+                for job in await self.store.remove(expired):
+                    self.files.remove_output(job)
+            oldest = min([oldest, *(time for name, time in times.items() if name not in expired)])
+        return max(RETENTION_PAUSE, self.config.keep - (now - oldest).total_seconds())
+
+
+class Changes:
+    """Every durable change of state from the moment this is made, as an async iterator."""
+
+    def __init__(self, listen: Callable[[Callable[[Job], None]], Callable[[], None]]) -> None:
+        self._queue: asyncio.Queue[Job | None] = asyncio.Queue()
+        self._deaf = listen(self._queue.put_nowait)
+
+    def end(self) -> None:
+        """Let the iteration end, once what has happened so far was seen."""
+        self._deaf()
+        self._queue.put_nowait(None)
+
+    async def __aiter__(self) -> AsyncIterator[Job]:
+        while (job := await self._queue.get()) is not None:
+            yield job

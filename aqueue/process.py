@@ -1,0 +1,298 @@
+"""One attempt: start the command, capture its output, limit its time, end its process group.
+
+Output goes straight to files, never through the event loop, so it survives the pool and has any size. The exit
+status is also written by the shell that runs the command (`platform.shell_line`), where a later pool finds it
+if this one is gone. A command that outlived its pool is adopted, and from then on treated like any other.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+import psutil
+from anyio import CancelScope
+
+from aqueue import files, platform
+from aqueue.config import Config
+from aqueue.job import Job, Outcome
+
+TOKEN = "AQUEUE_TOKEN"
+_TRUNCATE_EVERY = 1000
+
+
+class Command:
+    """A command under way, started by this pool or adopted; `group` is its process group."""
+
+    def __init__(self, job: Job, kill_after: float) -> None:
+        """`kill_after`: seconds between SIGTERM and SIGKILL."""
+        self.job = job
+        self.group: int | None = None
+        self.ending: str | None = None
+        self.interrupted = False
+        self.cancelled = False
+        self.left = CancelScope()
+        self._kill_after = kill_after
+        self._timers: list[asyncio.TimerHandle] = []
+
+    def started(self, group: int, time_left: float | None) -> None:
+        """The command runs as process group `group`; end it after `time_left` seconds."""
+        self.group = group
+        if self.ending is not None:  # asked for while it was being started
+            self._terminate()
+        if time_left is not None:
+            reason = f"time limit of {self.job.timeout:g} s exceeded"
+            self._after(time_left, lambda: self.end(reason))
+
+    def end(self, reason: str, *, interrupted: bool = False, cancelled: bool = False) -> None:
+        """Send SIGTERM to the process group, and SIGKILL `kill_after` seconds later. The first reason counts."""
+        if self.ending is None:
+            self.ending, self.interrupted, self.cancelled = reason, interrupted, cancelled
+            if self.group is not None:
+                self._terminate()
+
+    def kill(self) -> None:
+        """Send SIGKILL to the process group."""
+        if self.group is not None:
+            platform.signal_group(self.group, platform.KILL)
+
+    def leave(self) -> None:
+        """Let the command run on, for a later pool to adopt."""
+        self.left.cancel()
+
+    def release(self) -> None:
+        """Stop the clocks: the command has ended, or is left."""
+        for timer in self._timers:
+            timer.cancel()
+
+    def _terminate(self) -> None:
+        assert self.group is not None
+        platform.signal_group(self.group, platform.TERMINATE)
+        self._after(self._kill_after, self.kill)
+
+    def _after(self, seconds: float, action: Callable[[], None]) -> None:
+        self._timers.append(asyncio.get_running_loop().call_later(max(0.0, seconds), action))
+
+
+class Runner:
+    """Runs the attempts of one pool."""
+
+    def __init__(self, run: str, attempt_files: files.Files, config: Config) -> None:
+        """`run` names this pool among all that ever served the store."""
+        self.run_id = run
+        self.files = attempt_files
+        self.config = config
+        self.running: dict[str, Command] = {}
+        self._status: dict[int, int] = {}
+        self._starts: dict[int, int] = {}
+        self._inherited = dict(os.environ)
+
+    def token(self, slot: int, job: Job) -> str:
+        """The name of the attempt of `job` that begins in worker `slot`."""
+        return f"{self.run_id}.{slot}.{job.seq}-{len(job.history) + 1}"
+
+    async def run(self, job: Job) -> Outcome | None:
+        """Run the command of a claimed job to its end; None if it was left running."""
+        command = Command(job, self.config.kill_after)
+        self.running[job.id] = command
+        try:
+            try:
+                process = await self._start(job)
+            except (OSError, ValueError) as error:
+                command.end(f"cannot start: {_reason(error, job)}")
+                return self._ended(command, None, None)
+            command.started(process.pid, job.timeout)
+            with command.left:
+                code = await process.wait()
+                if code:
+                    await self._end_group(command, code)
+                return self._outcome(command, code)
+            _disown(process)
+            return None
+        finally:
+            command.release()
+            del self.running[job.id]
+
+    async def adopt(self, job: Job, leader: int) -> Outcome | None:
+        """Wait for a command that an earlier pool started and that runs as process `leader`; like `run`."""
+        command = Command(job, self.config.kill_after)
+        self.running[job.id] = command
+        used = (datetime.now(job.created_at.tzinfo) - job.history[-1].started_at).total_seconds()
+        command.started(leader, None if job.timeout is None else job.timeout - used)
+        try:
+            with command.left:
+                await platform.process_ended(leader)
+                return await self.conclude(command)
+            return None
+        finally:
+            command.release()
+            del self.running[job.id]
+
+    def leads(self, pid: int) -> bool:
+        """Whether `pid` is the shell of an attempt, which leads its group, and not only what is left of one."""
+        try:
+            return os.getpgid(pid) == pid
+        except ProcessLookupError:
+            return False
+
+    async def end_survivors(self, command: Command, alive: list[int]) -> None:
+        """End the processes of an attempt that an earlier pool started."""
+        groups = set()
+        for pid in alive:
+            with contextlib.suppress(ProcessLookupError):
+                groups.add(os.getpgid(pid))
+        for group in groups:
+            command.started(group, None)
+            command.end("ended: its pool was gone", interrupted=True)
+            await self._end_group(command, 0)
+            command.release()
+
+    async def conclude(self, command: Command) -> Outcome:
+        """The outcome of an earlier pool's attempt whose shell has ended."""
+        code, remark = self.files.find_status(command.job.history[-1].token)
+        if code is None:
+            await self._end_group(command, -platform.KILL)
+            if command.ending is None:
+                command.end("lost with its pool, and nothing tells how it ended", interrupted=True)
+            return self._ended(command, None, None)
+        if command.ending is not None:
+            await self._end_group(command, code)
+        return self._ended(command, *_meaning(code, remark))
+
+    def close(self) -> None:
+        """Let go of the slots' files."""
+        for fd in self._status.values():
+            os.close(fd)
+        self._status.clear()
+
+    async def _start(self, job: Job) -> asyncio.subprocess.Process:
+        token = job.history[-1].token
+        out = os.open(self.files.output_path(job.seq, len(job.history), "out"), files.CREATE, 0o600)
+        try:
+            err = os.open(self.files.output_path(job.seq, len(job.history), "err"), files.CREATE, 0o600)
+            try:
+                return await asyncio.create_subprocess_shell(
+                    platform.shell_line(job.command, token),
+                    stdin=self._slot_status(job.history[-1].worker),
+                    stdout=out,
+                    stderr=err,
+                    cwd=job.cwd,
+                    env=environment(job, self._inherited),
+                    start_new_session=True,
+                )
+            finally:
+                os.close(err)
+        finally:
+            os.close(out)
+
+    def _slot_status(self, slot: int) -> int:
+        """The slot's status file, emptied now and then: what an earlier attempt of this slot left in it is in
+        the journal by the time the slot has claimed its next job."""
+        fd = self._status.get(slot)
+        if fd is None:
+            fd = self._status[slot] = self.files.open_status(self.run_id, slot)
+        self._starts[slot] = starts = self._starts.get(slot, 0) + 1
+        if starts % _TRUNCATE_EVERY == 0:
+            os.ftruncate(fd, 0)
+        return fd
+
+    async def _end_group(self, command: Command, code: int) -> None:
+        """End what is left of the group of a command that was ended, or whose shell was killed."""
+        if command.group is None or (command.ending is None and code >= 0):
+            return
+        if command.ending is None:
+            command.kill()
+        for member in group_members(command.group):
+            await platform.process_ended(member)
+
+    def _outcome(self, command: Command, code: int) -> Outcome:
+        """The outcome of an attempt whose shell ended with `code` (negative: by that signal)."""
+        if code == 0:
+            return self._ended(command, 0, None)
+        if code < 0:
+            return self._ended(command, None, -code)
+        token = command.job.history[-1].token
+        fd = self._status[command.job.history[-1].worker]
+        size = os.fstat(fd).st_size
+        tail = os.pread(fd, files.STATUS_TAIL, max(0, size - files.STATUS_TAIL)).decode("utf-8", "replace")
+        written, remark = files.parse_status(tail, token)
+        if written is None:
+            command.end(f"cannot start: {remark or 'the shell failed'}")
+            return self._ended(command, None, None)
+        return self._ended(command, *_meaning(written, remark))
+
+    def _ended(self, command: Command, exit_code: int | None, signal: int | None) -> Outcome:
+        success = exit_code == 0 and command.ending is None
+        return Outcome(
+            exit_code=exit_code,
+            signal=signal,
+            error=command.ending,
+            interrupted=command.interrupted,
+            cancelled=command.cancelled,
+            pid=command.group,
+            stdout=self.files.take(command.job, "out", keep=not success),
+            stderr=self.files.take(command.job, "err", keep=not success),
+        )
+
+
+def _meaning(status: int, remark: str) -> tuple[int | None, int | None]:
+    """Exit code and signal from what a shell's `$?` was. Shells report a signal as 128 + its number, with a
+    remark but for SIGINT and SIGPIPE: those stay the exit statuses 130 and 141 that `exit` could have given."""
+    return (None, status - 128) if status > 128 and remark else (status, None)
+
+
+def _reason(error: OSError | ValueError, job: Job) -> str:
+    if isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError) and job.cwd:
+        return f"{error.strerror}: {job.cwd}"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def _disown(process: asyncio.subprocess.Process) -> None:
+    """Keep asyncio from killing a command that is left running: it does so when the loop closes."""
+    transport = process._transport  # type: ignore[attr-defined]
+    popen = transport.get_extra_info("subprocess")
+    if popen.returncode is None:
+        popen.returncode = 0
+    transport.close()
+
+
+def group_members(group: int) -> list[int]:
+    """The processes of a group that have not ended."""
+    members = []
+    for process in psutil.process_iter():
+        try:
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                members.append(process.pid)
+        except (ProcessLookupError, PermissionError, psutil.Error):
+            continue
+    return members
+
+
+def survivors() -> dict[str, list[int]]:
+    """The processes of this user that run an attempt, by its token: its shell (which leads the group) first."""
+    found: dict[str, list[int]] = {}
+    for process in psutil.process_iter():
+        try:
+            token = process.environ().get(TOKEN)
+            if token is None or process.status() == psutil.STATUS_ZOMBIE or process.pid == os.getpid():
+                continue
+            at = 0 if os.getpgid(process.pid) == process.pid else len(found.get(token, ()))
+            found.setdefault(token, []).insert(at, process.pid)
+        except (ProcessLookupError, PermissionError, psutil.Error):
+            continue
+    return found
+
+
+def environment(job: Job, inherited: Mapping[str, str]) -> dict[str, str]:
+    """The environment of `job`'s running attempt."""
+    attempt = job.history[-1]
+    return {
+        **inherited,
+        **(job.env or {}),
+        "AQUEUE_JOB_ID": job.id,
+        "AQUEUE_ATTEMPT": str(len(job.history)),
+        "AQUEUE_WORKER": str(attempt.worker),
+        "AQUEUE_QUEUE": job.queue,
+        TOKEN: attempt.token,
+    }

@@ -1,0 +1,17 @@
+"""Where jobs live. `Store` is what every store can do; `open_store` picks one by its URL."""
+
+from aqueue.store.protocol import Query, Store
+
+__all__ = ["Query", "Store", "open_store"]
+
+
+def open_store(url: str, *, max_interruptions: int = 5, queues: frozenset[str] = frozenset()) -> Store:
+    """The store at `url`, a directory's path; to be entered with `async with`.
+
+    `queues` are the queues that `claim` takes from, all if none is named.
+    """
+    from pathlib import Path
+
+    from aqueue.store.json_store import JsonStore
+
+    return JsonStore(Path(url), max_interruptions=max_interruptions, queues=queues)

@@ -1,0 +1,446 @@
+"""The jobs of a directory: in memory what decides, in the journal every change.
+
+A change is made in memory, written, and made known once it is durable; new jobs appear only then. Whoever opens the
+store holds its lock, so there is one owner at a time. Output is not kept in memory but read from the journal.
+"""
+
+import asyncio
+import contextlib
+import functools
+import itertools
+import os
+import time
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Self
+
+from msgspec.structs import replace
+
+from aqueue import job as jobs
+from aqueue.errors import DuplicateJob, InvalidRequest, PoolRunning, StoreError, UnknownJob, printable
+from aqueue.job import Job, JobSpec, Outcome, State
+from aqueue.platform import private_directory, try_lock
+from aqueue.store.agenda import Agenda
+from aqueue.store.journal import Batch, Journal
+from aqueue.store.protocol import Counts, Query
+from aqueue.store.recovery import Removed, Together, decode_job, encode
+from aqueue.store.writer import Entry, Writer
+
+SLICE = 500
+"""How many jobs are dealt with before the event loop gets its turn."""
+_ID_DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+class JsonStore:
+    """See `aqueue.store.protocol.Store`."""
+
+    def __init__(self, path: Path, *, max_interruptions: int = 5, queues: frozenset[str] = frozenset()) -> None:
+        self.path = path
+        self.run_id = os.urandom(5).hex()
+        self.notes: list[str] = []
+        self._max_interruptions = max_interruptions
+        self._jobs: dict[str, Job] = {}
+        self._removed: set[str] = set()
+        self._outputs: dict[int, int] = {}
+        self._next_seq = 1
+        self._reserved: set[str] = set()
+        self._counts: Counts = defaultdict(lambda: dict.fromkeys(State, 0))
+        self._queues = queues
+        self._agenda = Agenda(self._jobs, queues)
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._idle: deque[asyncio.Future[None]] = deque()
+        self._ended: dict[str, list[asyncio.Future[Job | None]]] = {}
+        self._listeners: list[Callable[[Job], None]] = []
+        self._journal = Journal(path / "jobs.jsonl")
+        self._writer = Writer(
+            self._journal, committed=self._committed, compact=self._compaction, alive=lambda: len(self._jobs)
+        )
+        self._unwritten: dict[int, Job] = {}
+        self._lock = -1
+
+    @property
+    def trouble(self) -> str | None:
+        return self._writer.trouble
+
+    async def __aenter__(self) -> Self:
+        private_directory(self.path)
+        lock = try_lock(self.path / "lock")
+        if lock is None:
+            raise PoolRunning(f"another process holds the store {self.path}")
+        self._lock = lock
+        try:
+            contents = await self._journal.open()
+        except BaseException:
+            self._journal.close()
+            os.close(lock)
+            raise
+        self._jobs.update(contents.jobs)
+        self._removed, self._outputs, self._next_seq = contents.removed, contents.outputs, contents.next_seq
+        for job in self._jobs.values():
+            self._counts[job.queue][job.state] += 1
+        if contents.torn:
+            self.notes.append(f"the end of the journal was torn by a crash; it is kept in {contents.torn}")
+        self._agenda.fill(time.time())
+        self._set_timer()
+        self._writer.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        try:
+            await self._writer.close()
+        finally:
+            self._journal.close()
+            os.close(self._lock)
+
+    # Changes
+
+    async def add(self, specs: Sequence[JobSpec], *, if_absent: bool = False) -> list[Job]:
+        absent = self._check_free([spec.id for spec in specs if spec.id is not None], if_absent=if_absent)
+        now = jobs.utc_now()
+        with self._reserving({spec.id for spec in specs if spec.id is not None} - absent) as reserved:
+            made = []
+            for spec in specs:
+                if spec.id is not None and spec.id in absent:
+                    continue
+                seq = self._take_seq()
+                name = spec.id or self._new_id(seq)
+                reserved.add(name)
+                self._reserved.add(name)
+                made.append(jobs.new_job(spec, job_id=name, seq=seq, now=now))
+                if len(made) % SLICE == 0:
+                    await asyncio.sleep(0)
+            await self._store_new(made)
+        if not absent:
+            return made
+        return [await self.get(spec.id) if spec.id in absent else self._jobs[spec.id or ""] for spec in specs]
+
+    async def adopt_records(self, records: Sequence[Job]) -> list[Job]:
+        self._check_free([record.id for record in records], if_absent=False)
+        made = [replace(record, seq=self._take_seq()) for record in records]
+        with self._reserving({record.id for record in records}):
+            await self._store_new([replace(job, stdout=None, stderr=None) for job in made])
+            for job in made:
+                if job.stdout or job.stderr:
+                    await self._writer.write([encode(job)], [job])
+        return made
+
+    def _check_free(self, names: list[str], *, if_absent: bool) -> set[str]:
+        """Raise `DuplicateJob` if new jobs cannot have these ids; return those that exist, where that is fine."""
+        twice = jobs.first_duplicate(names)
+        if twice is not None:
+            raise DuplicateJob(f"id {twice} occurs twice in this batch")
+        taken = {name for name in names if self._taken(name)}
+        refused = [name for name in names if name in taken and not (if_absent and name in self._jobs)]
+        if refused:
+            raise DuplicateJob(f"id {refused[0]} exists already" + self._gone(refused[0]))
+        return taken
+
+    @contextlib.contextmanager
+    def _reserving(self, names: set[str]) -> Iterator[set[str]]:
+        """Keep ids for jobs that are being written."""
+        self._reserved |= names
+        try:
+            yield names
+        finally:
+            self._reserved -= names
+
+    def _take_seq(self) -> int:
+        seq, self._next_seq = self._next_seq, self._next_seq + 1
+        return seq
+
+    async def _store_new(self, made: list[Job]) -> None:
+        """Write new jobs, all or none; they are seen when they are durable."""
+        lines = [encode(Together(len(made)))] if len(made) > 1 else []
+        for part in _slices(made):
+            lines += [encode(job) for job in part]
+            await asyncio.sleep(0)
+        if made:
+            await self._writer.write(lines, made, new=True)
+
+    async def claim(self, worker: int) -> Job:
+        while True:
+            job = await self._next()
+            token = f"{self.run_id}.{worker}.{job.seq}-{len(job.history) + 1}"
+            taken = jobs.claimed(job, worker=worker, token=token, now=jobs.utc_now())
+            self._change(job, taken)
+            try:
+                await self._writer.write([encode(taken)], [taken])
+            except StoreError:
+                self._change(taken, job)
+            except asyncio.CancelledError:
+                self._change(taken, job)
+                self._writer.promise([encode(self._with_output(job))])
+                raise
+            else:
+                return taken
+
+    async def settle(self, job: Job, outcome: Outcome) -> Job:
+        ended = jobs.settled(job, outcome, now=jobs.utc_now(), max_interruptions=self._max_interruptions)
+        seen = replace(ended, stdout=None, stderr=None)
+        self._change(job, seen)
+        self._unwritten[job.seq] = ended
+        self._writer.promise([encode(ended)], [ended])
+        return ended
+
+    async def cancel(self, name: str) -> Job:
+        return await self._steer(name, jobs.cancelled)
+
+    async def retry(self, name: str) -> Job:
+        return await self._steer(name, jobs.retried)
+
+    async def _steer(self, name: str, rule: Callable[..., Job]) -> Job:
+        """Change a job by one of the rules of `aqueue.job`; taken back if it cannot be written."""
+        before = self._known(name)
+        after = rule(self._with_output(before), now=jobs.utc_now())
+        seen = replace(after, stdout=None, stderr=None)
+        self._change(before, seen)
+        try:
+            await self._writer.write([encode(after)], [after])
+        except StoreError:
+            if self._jobs.get(name) is seen:
+                self._change(seen, before)
+                self._writer.promise([encode(self._with_output(before))])  # a compaction may have written `seen`
+            raise
+        return after
+
+    async def remove(self, names: Sequence[str]) -> list[Job]:
+        gone = [self._known(name) for name in dict.fromkeys(names)]
+        for job in gone:
+            if job.state is State.PROCESSING:
+                raise InvalidRequest(f"job {job.id} is processing: cancel it before you remove it")
+        for job in gone:
+            self._change(job, None)
+            self._removed.add(job.id)
+        try:
+            await self._writer.write([encode(Removed(job.id)) for job in gone])
+        except StoreError:
+            for job in gone:
+                self._removed.discard(job.id)
+                self._change(None, job)
+                self._writer.promise([encode(self._with_output(job))])
+            raise
+        for job in gone:
+            self._outputs.pop(job.seq, None)
+            if job.id == _made_id(job.seq):
+                self._removed.discard(job.id)  # made from its number, which is never used again
+            self._tell(job.id, None)
+        return gone
+
+    # Questions
+
+    async def get(self, name: str) -> Job:
+        return self._with_output(self._known(name))
+
+    async def find(self, query: Query) -> AsyncIterator[list[Job]]:
+        values = reversed(self._jobs.values()) if query.newest else iter(self._jobs.values())
+        left = query.limit if query.limit is not None else len(self._jobs)
+        candidates = list(values if query.selective else itertools.islice(values, left))
+        for part in _slices(candidates):
+            found = [job for job in part if query.matches(job)][:left]
+            left -= len(found)
+            if found:
+                yield [self._with_output(job) for job in found] if query.output else found
+            if left <= 0:
+                return
+            await asyncio.sleep(0)
+
+    async def wait(self, name: str) -> Job:
+        job = self._known(name)
+        if job.state.final and job.seq not in self._unwritten:
+            return self._with_output(job)
+        waiter: asyncio.Future[Job | None] = asyncio.get_running_loop().create_future()
+        self._ended.setdefault(name, []).append(waiter)
+        try:
+            ended = await waiter
+        finally:
+            if waiter in self._ended.get(name, ()):
+                self._ended[name].remove(waiter)
+        if ended is None:
+            raise UnknownJob(f"job {name} was removed before it ended")
+        return ended
+
+    def counts(self) -> Counts:
+        return {queue: dict(states) for queue, states in self._counts.items() if any(states.values())}
+
+    def next_due(self) -> Job | None:
+        return self._agenda.peek_later()
+
+    def settled_down(self) -> bool:
+        """Whether no job of the served queues is due, running or waiting for a retry."""
+        served = self._queues or self._counts
+        active = any(self._counts[name][state] for name in served for state in (State.PROCESSING, State.FAILED))
+        return not active and self._agenda.peek() is None and not self._unwritten
+
+    def listen(self, hear: Callable[[Job], None]) -> Callable[[], None]:
+        self._listeners.append(hear)
+        return lambda: self._listeners.remove(hear)
+
+    # In memory
+
+    def _known(self, name: str) -> Job:
+        job = self._jobs.get(name)
+        if job is None:
+            raise UnknownJob(f"no job has the id {printable(name)!r}" + self._gone(name))
+        return job
+
+    def _taken(self, name: str) -> bool:
+        return name in self._jobs or name in self._reserved or name in self._removed
+
+    def _gone(self, name: str) -> str:
+        return " (it was removed; ids are never used again)" if name in self._removed else ""
+
+    def _new_id(self, seq: int) -> str:
+        name = _made_id(seq)
+        while self._taken(name):
+            name += "x"
+        return name
+
+    def _change(self, before: Job | None, after: Job | None) -> None:
+        """Put `after` in the place of `before`."""
+        if before is not None:
+            self._counts[before.queue][before.state] -= 1
+        if after is None:
+            assert before is not None
+            del self._jobs[before.id]
+            return
+        self._counts[after.queue][after.state] += 1
+        self._jobs[after.id] = after
+        if after.state in jobs.WAITING_STATES:
+            if self._agenda.put(after, time.time()):
+                self._wake(1)
+            else:
+                self._set_timer()
+
+    async def _committed(self, entry: Entry, offset: int) -> None:
+        """What the entry says is durable from `offset` of the journal on: make it known."""
+        if entry.new:
+            for part in _slices(entry.changed):
+                for job in part:
+                    self._change(None, job)
+                    self._publish(job)
+                await asyncio.sleep(0)
+            return
+        for job in entry.changed:
+            if job.stdout or job.stderr:
+                self._outputs[job.seq] = offset
+            else:
+                self._outputs.pop(job.seq, None)
+            self._unwritten.pop(job.seq, None)
+            self._publish(job)
+
+    def _publish(self, job: Job) -> None:
+        for hear in tuple(self._listeners):
+            hear(job)
+        if job.state.final:
+            self._tell(job.id, job)
+
+    def _tell(self, name: str, job: Job | None) -> None:
+        for waiter in self._ended.pop(name, ()):
+            if not waiter.done():
+                waiter.set_result(job)
+
+    def _with_output(self, job: Job) -> Job:
+        unwritten = self._unwritten.get(job.seq)
+        offset = self._outputs.get(job.seq)
+        if unwritten is not None:
+            line = unwritten
+        elif offset is not None:
+            line = decode_job(self._journal.read_line(offset))
+        else:
+            return replace(job, stdout="", stderr="") if job.history else job
+        return replace(job, stdout=line.stdout, stderr=line.stderr)
+
+    # Timers and idle workers
+
+    async def _next(self) -> Job:
+        """Wait for a job that is due, while the store can be written."""
+        while True:
+            await self._writer.healthy.wait()
+            job = self._agenda.pop()
+            if job is not None:
+                return job
+            turn = asyncio.get_running_loop().create_future()
+            self._idle.append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self._wake(1)  # it was this worker's turn: pass it on
+                raise
+
+    def _wake(self, count: int) -> None:
+        """Let so many idle workers look at the agenda."""
+        while count and self._idle:
+            turn = self._idle.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                count -= 1
+
+    def _set_timer(self) -> None:
+        """One timer, for the job that is due next."""
+        due = self._agenda.next_due()
+        if due is None or (self._timer is not None and self._timer_at <= due):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = due
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, due - time.time()), self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._wake(self._agenda.advance(time.time()))
+        self._set_timer()
+
+    # Compaction
+
+    async def _compaction(self) -> None:
+        """Write what is alive to a new journal and put it in the place of the old one."""
+        moved: dict[int, int] = {}
+        covered, tail = await self._journal.rewrite(lambda: (self._next_seq, self._batches(moved)))
+        for seq, offset in self._outputs.items():
+            self._outputs[seq] = offset - covered + tail if offset >= covered else moved[seq]
+
+    def _batches(self, moved: dict[int, int]) -> Iterator[Batch]:
+        """What a compacted journal consists of; `moved` gets the new offsets of lines with output."""
+        removed = [encode(Removed(name)) + b"\n" for name in self._removed]
+        alive = list(self._jobs.values())
+        return itertools.chain([lambda _: (b"".join(removed), len(removed))], self._job_batches(alive, moved))
+
+    def _job_batches(self, alive: list[Job], moved: dict[int, int]) -> Iterator[Batch]:
+        for part in _slices(alive):
+            if self._writer.closing:
+                raise StoreError("the store closes")
+            offsets = [self._outputs.get(job.seq) for job in part]
+            yield functools.partial(self._job_batch, part, offsets, moved)
+
+    def _job_batch(
+        self, part: Sequence[Job], offsets: list[int | None], moved: dict[int, int], start: int
+    ) -> tuple[bytes, int]:
+        lines = []
+        for job, offset in zip(part, offsets, strict=True):
+            if offset is None:
+                line = encode(job)
+            else:
+                moved[job.seq] = start
+                line = self._journal.read_line(offset)
+            lines.append(line + b"\n")
+            start += len(line) + 1
+        return b"".join(lines), len(lines)
+
+
+def _slices(jobs_: Sequence[Job]) -> Iterator[Sequence[Job]]:
+    for start in range(0, len(jobs_), SLICE):
+        yield jobs_[start : start + SLICE]
+
+
+def _made_id(seq: int) -> str:
+    """The id of job number `seq` where nobody gave it one: the number in base 32 behind a letter."""
+    name = ""
+    while seq:
+        seq, digit = divmod(seq, 32)
+        name = _ID_DIGITS[digit] + name
+    return "j" + name.rjust(4, "0")

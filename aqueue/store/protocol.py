@@ -1,0 +1,110 @@
+"""What every store can do. What was awaited here is durable when it returns, or did not happen."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import Protocol, Self
+
+import msgspec
+
+from aqueue.job import Job, JobSpec, Outcome, State
+
+Counts = dict[str, dict[State, int]]
+"""How many jobs there are, by queue and state."""
+
+
+class Query(msgspec.Struct, frozen=True):
+    """Which jobs, and in which order: by age, oldest first (`newest`: last first); no filter means all."""
+
+    states: frozenset[State] = frozenset()
+    queue: str | None = None
+    tag: str | None = None
+    limit: int | None = None
+    newest: bool = False
+    output: bool = False
+    finished_before: datetime | None = None
+
+    def matches(self, job: Job) -> bool:
+        """Whether `job` is one of them."""
+        if self.states and job.state not in self.states:
+            return False
+        if self.queue is not None and job.queue != self.queue:
+            return False
+        if self.tag is not None and self.tag not in job.tags:
+            return False
+        before = self.finished_before
+        return before is None or (job.state.final and (job.updated_at or job.created_at) < before)
+
+    @property
+    def selective(self) -> bool:
+        """Whether there are jobs that do not match."""
+        return bool(self.states or self.queue or self.tag or self.finished_before)
+
+
+class Store(AbstractAsyncContextManager["Store"], Protocol):
+    """Jobs, durably. Errors are those of `aqueue.errors`."""
+
+    run_id: str
+    """Names this opening of the store among all others; the first part of every attempt's token."""
+    notes: list[str]
+    """What a person should know about how the store was found."""
+    @property
+    def trouble(self) -> str | None:
+        """What keeps changes from being stored, while it does."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def add(self, specs: Sequence[JobSpec], *, if_absent: bool = False) -> list[Job]:
+        """Store new jobs, all or none. Raises `DuplicateJob` unless `if_absent`: then those stay as they are."""
+        ...
+
+    async def adopt_records(self, jobs: Sequence[Job]) -> list[Job]:
+        """Store jobs that come from another store, as they are but with new sequence numbers; all or none."""
+        ...
+
+    async def claim(self, worker: int) -> Job:
+        """Wait for the next job that is due, and hand it to worker slot `worker`."""
+        ...
+
+    async def settle(self, job: Job, outcome: Outcome) -> Job:
+        """The attempt that `claim` began is over. Others learn of it once it is durable."""
+        ...
+
+    async def get(self, name: str) -> Job:
+        """The job with its output. Raises `UnknownJob`."""
+        ...
+
+    def find(self, query: Query) -> AsyncIterator[list[Job]]:
+        """The jobs that match, some at a time."""
+        ...
+
+    async def cancel(self, name: str) -> Job:
+        """Cancel a job that waits. Raises `UnknownJob`, `InvalidRequest`."""
+        ...
+
+    async def retry(self, name: str) -> Job:
+        """Put a dead or cancelled job back with a full budget. Raises `UnknownJob`, `InvalidRequest`."""
+        ...
+
+    async def remove(self, names: Sequence[str]) -> list[Job]:
+        """Forget jobs, none of which may be running. Raises `UnknownJob`, `InvalidRequest`."""
+        ...
+
+    async def wait(self, name: str) -> Job:
+        """The job, with its output, once it has ended. Raises `UnknownJob`, also if it is removed meanwhile."""
+        ...
+
+    def counts(self) -> Counts: ...
+
+    def next_due(self) -> Job | None:
+        """The job that waits for its time and comes first."""
+        ...
+
+    def settled_down(self) -> bool:
+        """Whether no job of the served queues is due, running or waiting for a retry."""
+        ...
+
+    def listen(self, hear: Callable[[Job], None]) -> Callable[[], None]:
+        """Call `hear` with each job after each durable change of state; return what ends that."""
+        ...

@@ -1,0 +1,149 @@
+"""Group commit: changes that arrive while a write is under way share the next write and its fsync.
+
+One task writes. A change is either asked for (`write`: its asker is told whether it is durable) or a fact that must
+not be lost (`promise`: how an attempt ended). When the disk refuses, askers get the error, facts are kept, nothing
+new is claimed (`healthy`), and the disk is tried again until it takes writes.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from aqueue.errors import StoreError
+from aqueue.job import Job
+from aqueue.store.journal import Journal
+from aqueue.store.recovery import PROBE
+
+RETRY_EVERY = 1.0
+"""Seconds between tries while the disk refuses."""
+_COMPACT_AT = 5000
+"""A journal of fewer lines is left alone."""
+
+
+class Entry:
+    """Lines that belong together, and the jobs they are about."""
+
+    def __init__(self, lines: Sequence[bytes], changed: Sequence[Job], *, new: bool) -> None:
+        self.data = b"\n".join(lines) + b"\n"
+        self.lines = len(lines)
+        self.changed = changed
+        self.new = new
+        self.done: asyncio.Future[None] | None = None
+        """The asker's; None for a fact."""
+
+
+class Writer:
+    """Writes entries to a journal; calls `committed` for each that is durable, with the offset of its first byte,
+    before anything else can happen to the file, and `compact` when more lines are dead than alive."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        committed: Callable[[Entry, int], Awaitable[None]],
+        compact: Callable[[], Awaitable[None]],
+        alive: Callable[[], int],
+    ) -> None:
+        self.trouble: str | None = None
+        self.healthy = asyncio.Event()
+        self.closing = False
+        self._journal = journal
+        self._committed = committed
+        self._compact = compact
+        self._alive = alive
+        self._entries: list[Entry] = []
+        self._work = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._compaction: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self.healthy.set()
+        self._task = asyncio.create_task(self._write_groups(), name="aqueue journal")
+
+    async def write(self, lines: Sequence[bytes], changed: Sequence[Job] = (), *, new: bool = False) -> None:
+        """Return once `lines` are durable. Raises `StoreError`: then they are not stored."""
+        entry = Entry(lines, changed, new=new)
+        entry.done = asyncio.get_running_loop().create_future()
+        self._put(entry)
+        await entry.done
+
+    def promise(self, lines: Sequence[bytes], changed: Sequence[Job] = ()) -> None:
+        """See to it that `lines` become durable as soon as the disk allows."""
+        self._put(Entry(lines, changed, new=False))
+
+    async def close(self) -> None:
+        """Write what is left. Raises `StoreError` if a fact could not be stored."""
+        self.closing = True
+        self._work.set()
+        if self._task is not None:
+            await self._task
+        if self._compaction is not None:
+            await self._compaction
+        if self._entries:
+            raise StoreError(f"{len(self._entries)} results could not be stored: {self.trouble}")
+
+    def _put(self, entry: Entry) -> None:
+        if self._task is None or self._task.done():
+            raise StoreError("the store is closed")
+        self._entries.append(entry)
+        self._work.set()
+
+    async def _write_groups(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(RETRY_EVERY if self.trouble else None):
+                    await self._work.wait()
+            except TimeoutError:
+                pass
+            self._work.clear()
+            group, self._entries = self._entries, []
+            try:
+                if self.trouble:
+                    await self._recover()
+                if group:
+                    await self._commit(group)
+            except StoreError as error:
+                self._refused(group, error)
+            if self.closing and (self.trouble or not self._entries):
+                return
+
+    async def _commit(self, group: list[Entry]) -> None:
+        async with self._journal.lock:
+            data = b"".join([entry.data for entry in group])
+            offset = await self._journal.write(data, sum(entry.lines for entry in group))
+            for entry in group:
+                await self._committed(entry, offset)
+                offset += len(entry.data)
+                if entry.done is not None and not entry.done.done():
+                    entry.done.set_result(None)
+        if self._journal.lines > 2 * self._alive() + _COMPACT_AT and self._compaction is None and not self.closing:
+            self._compaction = asyncio.create_task(self._run_compaction(), name="aqueue compaction")
+
+    async def _run_compaction(self) -> None:
+        try:
+            await self._compact()
+        except StoreError as error:
+            if not self.closing:
+                self._refused([], error)
+        finally:
+            self._compaction = None
+
+    async def _recover(self) -> None:
+        """Find out whether the disk takes writes again."""
+        if self._journal.suspect:
+            await self._compact()
+        async with self._journal.lock:
+            await self._journal.write(PROBE, 1)
+        self.trouble = None
+        self.healthy.set()
+
+    def _refused(self, group: list[Entry], error: StoreError) -> None:
+        """Tell the askers, keep the facts, and try again later."""
+        self.trouble = str(error)
+        self.healthy.clear()
+        facts = []
+        for entry in group:
+            if entry.done is None:
+                facts.append(entry)
+            elif not entry.done.done():
+                entry.done.set_exception(StoreError(str(error)))
+        self._entries[:0] = facts

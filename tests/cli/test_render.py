@@ -1,0 +1,89 @@
+"""Tables that fit, lines that cannot be forged."""
+
+import io
+import sys
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+
+from aqueue.cli import render
+from aqueue.cli.log import TextLine, json_line
+from aqueue.job import Job, Outcome, claimed, settled
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+JOB = Job(id="job1", seq=1, command="echo hello", created_at=NOW, max_retries=0)
+RUNNING = claimed(JOB, worker=2, token="t", now=NOW)
+
+
+def ended(outcome: Outcome, job: Job = RUNNING) -> Job:
+    return settled(job, outcome, now=NOW + timedelta(seconds=1.5), max_interruptions=5)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "shown"),
+    [("abc", 3, "abc"), ("abcd", 3, "ab…"), ("日本語", 6, "日本語"), ("日本語", 5, "日本…"), ("日本語", 4, "日…")],
+)
+def test_text_is_cut_to_columns(text: str, width: int, shown: str) -> None:
+    assert render.cut(text, width) == shown
+    assert render.width_of(shown) <= width
+
+
+def test_a_table_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("NO_COLOR", "1")
+    lines = render.job_table([JOB, msgspec.structs.replace(JOB, id="日本", command="x" * 500)])
+    assert max(render.width_of(line) for line in lines) <= 60
+    assert lines[0].split() == ["ID", "STATE", "TRIES", "QUEUE", "WHEN", "COMMAND"]
+    assert lines[2].endswith("…")
+
+
+def test_colours_are_for_terminals_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert render.painter(Terminal())("x", "31") == "\x1b[31mx\x1b[0m"
+    assert render.painter(io.StringIO())("x", "31") == "x"
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert render.painter(Terminal())("x", "31") == "x"
+
+
+def test_a_command_cannot_forge_a_line() -> None:
+    forged = msgspec.structs.replace(RUNNING, command="a\n12:00:00  job2  completed\x1b[31m")
+    line = TextLine()(forged)
+    assert line is not None
+    assert "\n" not in line
+    assert "\x1b" not in line
+    assert all("\x1b" not in text for text in render.job_table([forged]))
+
+
+def test_starts_and_ends_are_lines_and_waiting_is_none() -> None:
+    line = TextLine()
+    assert line(JOB) is None
+    assert " started " in (line(RUNNING) or "")
+    done = line(ended(Outcome(exit_code=0))) or ""
+    assert done.split()[1:] == ["job1", "completed", "1.5", "s", "echo", "hello"]
+    assert " interrupted " in (line(ended(Outcome(interrupted=True, error="stopped"))) or "")
+    assert " dead " in (line(ended(Outcome(signal=9))) or "")
+
+
+def test_the_log_for_machines_is_one_object_a_line() -> None:
+    line = json_line(ended(Outcome(exit_code=3)))
+    assert line is not None
+    assert msgspec.json.decode(line) == {
+        "time": "2026-03-01T00:00:01.500000Z", "event": "end", "state": "dead", "id": "job1", "queue": "default",
+        "attempt": 1, "worker": 2, "exit_code": 3, "signal": None, "error": None, "duration": 1.5,
+        "command": "echo hello",
+    }  # fmt: skip
+    assert json_line(JOB) is None
+
+
+def test_everything_about_a_job_is_shown() -> None:
+    text = "\n".join(render.details(ended(Outcome(exit_code=1, stdout="one\ntwo\n", stderr="bad\x1b"))))
+    for part in ("job1", "dead", "echo hello", "attempt 1", "took 1.5 s, exit 1", "  one\n  two", "bad\\x1b"):
+        assert part in text

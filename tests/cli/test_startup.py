@@ -1,0 +1,87 @@
+"""How the program starts: fast, with one line where it is misused, and with completion."""
+
+import subprocess
+import sys
+
+import pytest
+
+from aqueue.cli import COMMANDS
+
+from .conftest import Cli
+
+
+def test_queueing_imports_nothing_that_it_does_not_need(cli: Cli) -> None:
+    code = (
+        "import sys; from aqueue.cli import _run; sys.argv[1:] = ['enqueue', '{bad']; _run();"
+        "print(sorted({'asyncio', 'anyio', 'rich', 'tomlkit', 'psutil', 'tomllib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=cli.folder, env=cli.environ, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_the_version_is_printed(cli: Cli) -> None:
+    assert cli("--version").stdout.startswith("aqueue 0.")
+
+
+def test_help_lists_every_command_and_each_has_help(cli: Cli) -> None:
+    text = cli("--help").stdout
+    for command in COMMANDS:
+        assert f" {command} " in text
+        assert cli(command, "--help").stdout
+    assert cli().stdout == text
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        (["nothing"], "No such command 'nothing'"),
+        (["enqueue"], "no command given"),
+        (["enqueue", "a", "b"], "unexpected extra argument"),
+        (["enqueue", "x", "--priority", "high"], "--priority"),
+        (["enqueue", "x", "--delay", "10x"], "'10x' must be seconds, or a duration"),
+        (["enqueue", "x", "--at", "soon"], "'soon' must be a time"),
+        (["enqueue", "x", "--env", "A"], "--env 'A' must be NAME=VALUE"),
+        (["enqueue", "x", "--command", "y"], "more than one way"),
+        (["enqueue", '{"command":"x","id":"a"}', "--id", "b"], "id is given twice"),
+        (["enqueue", '[{"command":"x"},{"command":"y"}]', "--id", "b"], "--id names one job"),
+        (["enqueue", "x", "--max-retries", "-1"], "max_retries -1 is out of range"),
+        (["enqueue", "--file", "none.jsonl"], "none.jsonl: cannot read this file: No such file"),
+        (["enqueue", "--"], "command is empty"),
+        (["enqueue", " "], "command is empty"),
+        (["list", "--state", "zombie"], "zombie"),
+        (["remove"], "give ids, or --state and --older-than"),
+        (["remove", "a", "--state", "dead"], "not both"),
+        (["remove", "--state", "pending"], "only jobs that have ended"),
+        (["wait"], "give ids or --all"),
+        (["wait", "a", "--all"], "not both"),
+        (["dlq", "retry"], "give ids or --all"),
+        (["cancel"], "no job given"),
+        (["worker", "start", "--count", "0"], "--count: workers must be a whole number from 1 to 10000"),
+        (["config", "set", "workers", "0"], "workers must be a whole number"),
+        (["config", "get", "nothing"], "unknown setting 'nothing'"),
+        (["--config", "none.toml", "status"], "none.toml: cannot read this config file"),
+        (["status", "--config", "none.toml"], "none.toml: cannot read this config file"),
+    ],
+)
+def test_misuse_is_one_line_and_exit_status_2(cli: Cli, args: list[str], named: str) -> None:
+    assert named in cli.refused(*args)
+    assert not cli.store.exists()
+
+
+def test_commands_states_and_settings_complete(cli: Cli) -> None:
+    def complete(words: str) -> list[str]:
+        environ = {"_AQUEUE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+        done = subprocess.run(
+            [sys.executable, "-m", "aqueue"],
+            env={**cli.environ, **environ},
+            cwd=cli.folder,
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout.split()
+
+    assert complete("aqueue st") == ["status"]
+    assert complete("aqueue list --state de") == ["dead"]
+    assert complete("aqueue config set max-r") == ["max-retries"]
+    cli("enqueue", "true", "--id", "convert-1")
+    assert complete("aqueue show conv") == ["convert-1"]

@@ -1,0 +1,95 @@
+"""Records of our own export and of simple JSON queues become jobs."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+
+from aqueue.cli.transfer import read_records
+from aqueue.errors import DuplicateJob, InvalidJob
+from aqueue.job import Attempt, Defaults, Job, State
+
+CLASSIC = {
+    "id": "job1",
+    "command": "echo hello",
+    "state": "pending",
+    "attempts": 1,
+    "max_retries": 2,
+    "created_at": "2025-11-04T10:30:00Z",
+    "updated_at": "2025-11-04T10:31:00Z",
+}
+AT = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def read(value: Any) -> list[Job]:
+    return read_records(msgspec.json.encode(value), "f.json", Defaults(backoff_base=3.0))
+
+
+def test_a_classic_record_keeps_what_it_says_and_gets_the_rest_from_the_settings() -> None:
+    (job,) = read([CLASSIC])
+    assert (job.id, job.command, job.state, job.attempts, job.max_retries) == (
+        "job1", "echo hello", State.PENDING, 1, 2,
+    )  # fmt: skip
+    assert job.created_at == datetime(2025, 11, 4, 10, 30, tzinfo=UTC)
+    assert (job.backoff_base, job.seq) == (3.0, 0)
+
+
+def test_records_may_be_keyed_by_id() -> None:
+    without = {name: value for name, value in CLASSIC.items() if name != "id"}
+    for value in ({"a": without, "b": without}, {"jobs": {"a": without, "b": without}}):
+        assert [job.id for job in read(value)] == ["a", "b"]
+
+
+def test_an_export_comes_back_as_it_was() -> None:
+    attempt = Attempt(started_at=AT, worker=1, token="", pid=5, finished_at=AT, exit_code=3)
+    job = Job(
+        id="a", seq=0, command="x", created_at=AT, updated_at=AT, run_at=AT, state=State.DEAD, attempts=1,
+        queue="q", priority=5, timeout=2.5, cwd="/tmp", env={"A": "b"}, tags=("t",), history=(attempt,),
+        stdout="out", stderr="",
+    )  # fmt: skip
+    assert read([job.record()]) == [job]
+
+
+def test_what_was_running_elsewhere_waits_here_and_its_attempt_was_interrupted() -> None:
+    (job,) = read(
+        [{**CLASSIC, "state": "processing", "history": [{"started_at": "2026-03-01T00:00:00Z", "worker": 1}]}]
+    )
+    assert job.state is State.PENDING
+    assert job.history[0].interrupted
+    assert job.history[0].finished_at is not None
+
+
+def test_times_without_a_zone_are_utc_and_numbers_are_seconds() -> None:
+    first, second = read([{**CLASSIC, "created_at": "2026-03-01T00:00:00.5"}, {**CLASSIC, "id": "b", "created_at": 0}])
+    assert first.created_at == datetime(2026, 3, 1, microsecond=500000, tzinfo=UTC)
+    assert second.created_at == datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"state": "zombie"}, r"record 1 \(job1\): state cannot be \"zombie\": must be one of pending, .*cancelled"),
+        ({"attempts": "x"}, r"record 1 \(job1\): attempts cannot be \"x\": Expected `int`"),
+        ({"created_at": "yesterday"}, "created_at cannot be"),
+        ({"command": 3}, "record 1: command must be a string, not 3"),
+        ({"command": " "}, "command is empty"),
+        ({"id": "a b"}, "id 'a b' is not allowed"),
+    ],
+)
+def test_what_cannot_be_understood_is_named(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidJob, match=message):
+        read([{**CLASSIC, **changed}])
+
+
+def test_a_file_that_is_no_list_of_records_is_refused() -> None:
+    for value in (3, "x", [3]):
+        with pytest.raises(InvalidJob, match=r"f\.json"):
+            read(value)
+    with pytest.raises(InvalidJob, match="not valid JSON"):
+        read_records(b"{", "f.json", Defaults())
+
+
+def test_two_records_with_one_id_are_refused() -> None:
+    with pytest.raises(DuplicateJob, match="id job1 occurs twice"):
+        read([CLASSIC, CLASSIC])
