@@ -4,6 +4,7 @@ Output files are named by the job's sequence number and the attempt, never by an
 `TOKEN STATUS` in one small file per worker slot of a pool, written by the command's outer shell.
 """
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -21,14 +22,15 @@ class Files:
     def __init__(self, store: Path, output_limit: int) -> None:
         """`output_limit` is how many bytes of each output the record gets."""
         self.output = store / "output"
+        self._output_prefix = f"{self.output}/"
         self.status = store / "status"
         self.limit = output_limit
         for folder in (self.output, self.status):
             folder.mkdir(mode=0o700, exist_ok=True)
 
-    def output_path(self, seq: int, attempt: int, stream: str) -> Path:
+    def output_path(self, seq: int, attempt: int, stream: str) -> str:
         """The file with the output of an attempt (1 is the first); `stream` is `out` or `err`."""
-        return self.output / f"{seq}-{attempt}.{stream}"
+        return f"{self._output_prefix}{seq}-{attempt}.{stream}"
 
     def open_status(self, run: str, slot: int) -> int:
         """A descriptor of the file to which worker `slot` of pool `run` has its exit statuses written."""
@@ -56,31 +58,36 @@ class Files:
         """Remove what the attempts of `job` printed."""
         for attempt in range(1, len(job.history) + 1):
             for stream in ("out", "err"):
-                self.output_path(job.seq, attempt, stream).unlink(missing_ok=True)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self.output_path(job.seq, attempt, stream))
 
     def peek(self, job: Job, stream: str) -> str:
         """The last `limit` bytes of what the latest attempt has printed so far."""
-        return self._tail(self.output_path(job.seq, len(job.history), stream))[1]
+        return self._tail(self.output_path(job.seq, len(job.history), stream))
 
-    def take(self, job: Job, stream: str, *, keep: bool) -> str:
-        """What the latest attempt printed: whole, or its last `limit` bytes. A file that says no more than
-        the record is removed, unless `keep`: then only an empty one is."""
-        path = self.output_path(job.seq, len(job.history), stream)
-        size, text = self._tail(path)
-        if size == 0 or (size <= self.limit and not keep and "\N{REPLACEMENT CHARACTER}" not in text):
-            path.unlink(missing_ok=True)
-        return text
+    def tidy(self, job: Job) -> None:
+        """Remove the files of an attempt that say no more than the record, once the record is durable: all of a
+        success that fits in, else only empty ones."""
+        latest = job.latest
+        if latest is None or latest.finished_at is None:
+            return
+        success = latest.exit_code == 0 and latest.error is None
+        for stream, text in (("out", job.stdout), ("err", job.stderr)):
+            whole = text is not None and len(text.encode()) < self.limit and "\N{REPLACEMENT CHARACTER}" not in text
+            if whole and (success or not text):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self.output_path(job.seq, len(job.history), stream))
 
-    def _tail(self, path: Path) -> tuple[int, str]:
-        """A file's size in bytes, and its last `limit` bytes as text."""
+    def _tail(self, path: str) -> str:
+        """A file's last `limit` bytes as text; nothing if there is no file."""
         try:
             fd = os.open(path, READ)
         except OSError:
-            return 0, ""
+            return ""
         try:
             size = os.fstat(fd).st_size
             data = os.pread(fd, self.limit, max(0, size - self.limit)) if size else b""
-            return size, data.decode("utf-8", "replace")
+            return data.decode("utf-8", "replace")
         finally:
             os.close(fd)
 

@@ -37,6 +37,7 @@ class Workers:
         self._group: TaskGroup | None = None
         self._grace: asyncio.TimerHandle | None = None
         self._adopted: list[tuple[Job, int]] = []
+        store.listen(files.tidy)
 
     async def recover(self) -> None:
         """Deal with every job that an earlier pool left in `processing`."""

@@ -86,7 +86,8 @@ class Runner:
         self.running: dict[str, Command] = {}
         self._status: dict[int, int] = {}
         self._starts: dict[int, int] = {}
-        self._inherited = dict(os.environ)
+        self._left = False
+        self._inherited = {os.fsencode(name): os.fsencode(value) for name, value in os.environ.items()}
 
     def token(self, slot: int, job: Job) -> str:
         """The name of the attempt of `job` that begins in worker `slot`."""
@@ -105,9 +106,10 @@ class Runner:
             command.started(process.pid, job.timeout)
             with command.left:
                 code = await process.wait()
-                if code:
+                if code or command.ending is not None:
                     await self._end_group(command, code)
                 return self._outcome(command, code)
+            self._left = True
             _disown(process)
             return None
         finally:
@@ -124,6 +126,7 @@ class Runner:
             with command.left:
                 await platform.process_ended(leader)
                 return await self.conclude(command)
+            self._left = True
             return None
         finally:
             command.release()
@@ -161,10 +164,12 @@ class Runner:
         return self._ended(command, *_meaning(code, remark))
 
     def close(self) -> None:
-        """Let go of the slots' files."""
+        """Let go of the slots' files; they stay only if a command was left running that will write to one."""
         for fd in self._status.values():
             os.close(fd)
         self._status.clear()
+        if not self._left:
+            self.files.drop_statuses()
 
     async def _start(self, job: Job) -> asyncio.subprocess.Process:
         token = job.history[-1].token
@@ -174,6 +179,7 @@ class Runner:
             try:
                 return await asyncio.create_subprocess_shell(
                     platform.shell_line(job.command, token),
+                    executable=platform.SHELL,
                     stdin=self._slot_status(job.history[-1].worker),
                     stdout=out,
                     stderr=err,
@@ -223,7 +229,6 @@ class Runner:
         return self._ended(command, *_meaning(written, remark))
 
     def _ended(self, command: Command, exit_code: int | None, signal: int | None) -> Outcome:
-        success = exit_code == 0 and command.ending is None
         return Outcome(
             exit_code=exit_code,
             signal=signal,
@@ -231,8 +236,8 @@ class Runner:
             interrupted=command.interrupted,
             cancelled=command.cancelled,
             pid=command.group,
-            stdout=self.files.take(command.job, "out", keep=not success),
-            stderr=self.files.take(command.job, "err", keep=not success),
+            stdout=self.files.peek(command.job, "out"),
+            stderr=self.files.peek(command.job, "err"),
         )
 
 
@@ -284,11 +289,10 @@ def survivors() -> dict[str, list[int]]:
     return found
 
 
-def environment(job: Job, inherited: Mapping[str, str]) -> dict[str, str]:
+def environment(job: Job, inherited: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
     """The environment of `job`'s running attempt."""
     attempt = job.history[-1]
-    return {
-        **inherited,
+    own = {
         **(job.env or {}),
         "AQUEUE_JOB_ID": job.id,
         "AQUEUE_ATTEMPT": str(len(job.history)),
@@ -296,3 +300,4 @@ def environment(job: Job, inherited: Mapping[str, str]) -> dict[str, str]:
         "AQUEUE_QUEUE": job.queue,
         TOKEN: attempt.token,
     }
+    return {**inherited, **{os.fsencode(name): os.fsencode(value) for name, value in own.items()}}

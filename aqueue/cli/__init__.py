@@ -23,7 +23,7 @@ COMMANDS = {
     "list": "jobs",
     "show": "jobs",
     "logs": "logs",
-    "wait": "wait",
+    "wait": "jobs",
     "cancel": "steer",
     "remove": "steer",
     "dlq": "dlq",
@@ -84,7 +84,7 @@ def main() -> NoReturn:
         status = _run()
         sys.stdout.flush()
     except BrokenPipeError:
-        status = 141  # whoever read stdout is gone, which is their right: say nothing
+        status = 1  # as typer has it: whoever read stdout is gone, which is their right: say nothing
     except KeyboardInterrupt:
         status = 130
     except OSError as error:

@@ -49,12 +49,14 @@ class _Foreground:
         self._ended: Counter[State] = Counter()
         self._began = time.monotonic()
         self._stops = 0
+        self._stopped = False
         self._bar: DrainBar | None = None
-        self._unprinted: list[str] = []
+        self._waiting: list[str] = []
 
     async def run(self) -> int:
         async with Pool(config=self._config, queues=self._queues) as pool:
             self._pool = pool
+            changes = pool.events()
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, self._stop)
@@ -63,9 +65,10 @@ class _Foreground:
                 async with asyncio.TaskGroup() as tasks:
                     if self._drain:
                         tasks.create_task(self._drained())
-                    async for job in pool.events():
+                    async for job in changes:
                         self._report(job)
-                self._flush()
+                self._stopped = True
+                self._print_waiting()
         self._say(self._summary())
         return 1 if self._drain and self._ended[State.DEAD] else 0
 
@@ -100,6 +103,8 @@ class _Foreground:
         self._pool.request_stop()
 
     def _stop(self) -> None:
+        if self._stopped:
+            return
         self._stops += 1
         if self._stops > 1:
             self._pool.request_stop(now=True)
@@ -119,14 +124,18 @@ class _Foreground:
         if self._bar is None:
             self._print([text])
         else:
-            if not self._unprinted:
-                asyncio.get_running_loop().call_later(REDRAW, self._flush)
-            self._unprinted.append(text)
+            if not self._waiting:
+                asyncio.get_running_loop().call_later(REDRAW, self._redraw)
+            self._waiting.append(text)
 
-    def _flush(self) -> None:
-        lines, self._unprinted = self._unprinted, []
-        if self._bar is not None and lines:
+    def _redraw(self) -> None:
+        if not self._stopped:
             self._show_counts()
+            self._print_waiting()
+
+    def _print_waiting(self) -> None:
+        lines, self._waiting = self._waiting, []
+        if lines:
             self._print(lines)
 
     def _show_counts(self) -> None:

@@ -3,7 +3,7 @@
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import typer
 
@@ -35,11 +35,12 @@ def logs(
     number = attempt or len(job.history)
     if attempt and attempt > len(job.history):
         raise InvalidRequest(f"job {job.id} has {len(job.history)} attempts, and no attempt {attempt}")
-    path = _output_file(store, job, number, stderr)
-    if path.exists():
-        _copy(path, 0)
+    stream = _opened(_output_file(store, job, number, stderr))
+    if stream is not None:
+        with stream:
+            _copy(stream)
     elif number == len(job.history):
-        session.write_bytes(((job.stderr if stderr else job.stdout) or "").encode())
+        session.write_bytes(_recorded(job, stderr))
     else:
         raise InvalidRequest(f"the output of attempt {number} of job {job.id} is not kept any more")
 
@@ -52,33 +53,50 @@ def _output_file(store: Path, job: Job, attempt: int, stderr: bool) -> Path:
     return store / "output" / f"{job.seq}-{attempt}.{'err' if stderr else 'out'}"
 
 
-def _copy(path: Path, start: int) -> int:
-    """Print a file from byte `start` on; return where it ends."""
-    with path.open("rb") as stream:
-        stream.seek(start)
-        while data := stream.read(1 << 16):
-            session.write_bytes(data)
-        return stream.tell()
+def _opened(path: Path) -> BinaryIO | None:
+    """The file, None where there is none: short output is in the record only, once the attempt has ended."""
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        return None
+
+
+def _copy(stream: BinaryIO) -> None:
+    """Print what a file holds from where it stands."""
+    while data := stream.read(1 << 16):
+        session.write_bytes(data)
+    sys.stdout.flush()
 
 
 def _follow(store: Path, job: Job, stderr: bool) -> None:
-    """Print the output of each attempt from now on as it comes, until the job has ended."""
-    number, shown = max(len(job.history), 1), 0
-    while True:
-        # Asked before the file is read: what an ended attempt printed is all there.
-        latest, ended = len(job.history), job.state.final
-        path = _output_file(store, job, number, stderr)
-        if path.exists():
-            shown = _copy(path, shown)
-        elif number == latest and job.state is not State.PROCESSING and not shown:
-            text = ((job.stderr if stderr else job.stdout) or "").encode()
-            session.write_bytes(text)
-            shown = len(text)
-        sys.stdout.flush()
-        if number < latest:
-            number, shown = number + 1, 0
-        elif ended:
-            return
-        else:
-            time.sleep(FOLLOW_INTERVAL)
+    """Print the output of each attempt from the latest on, as it comes, until the job has ended."""
+    number = max(len(job.history), 1)
+    while not _follow_attempt(store, job, number, stderr):
+        number += 1
+
+
+def _follow_attempt(store: Path, job: Job, number: int, stderr: bool) -> bool:
+    """Print the output of one attempt until it is over; return whether the job has ended with it."""
+    stream = None
+    try:
+        while True:
             job = _get(job.id)
+            # Opened while it is there: when the attempt ends, its name may go, but not what is open.
+            stream = stream or _opened(_output_file(store, job, number, stderr))
+            if stream is not None:
+                _copy(stream)
+            latest = len(job.history)
+            if latest > number:
+                return False
+            if job.state.final or (latest == number and job.state is not State.PROCESSING):
+                if stream is None and latest == number:
+                    session.write_bytes(_recorded(job, stderr))
+                return job.state.final
+            time.sleep(FOLLOW_INTERVAL)
+    finally:
+        if stream is not None:
+            stream.close()
+
+
+def _recorded(job: Job, stderr: bool) -> bytes:
+    return ((job.stderr if stderr else job.stdout) or "").encode()

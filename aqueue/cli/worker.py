@@ -24,7 +24,9 @@ def worker() -> None:
 
 @app.command("start")
 def start(
-    count: Annotated[int | None, typer.Option("--count", "-c", help="How many jobs run at the same time.")] = None,
+    count: Annotated[
+        int | None, typer.Option("--count", "-c", min=1, max=10_000, help="How many jobs run at the same time.")
+    ] = None,
     queue: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Only this queue; may be repeated.", autocompletion=complete_queues),

@@ -1,7 +1,9 @@
 """Which job is next: the highest priority, then the earliest due time, then age.
 
 A pure data structure: it is told the time and never asks for it. Jobs that are not due yet wait in a heap of
-their own. An entry is not searched for when its job changes: it no longer matches the job and is skipped.
+their own, by a steady clock: how long a job waits is settled when it is put in, and a wall clock that is set
+forward or back meanwhile neither starts it early nor forgets it. An entry is not searched for when its job
+changes: it no longer matches the job and is skipped.
 """
 
 from collections.abc import Mapping
@@ -10,7 +12,7 @@ from heapq import heapify, heappop, heappush
 from aqueue.job import WAITING_STATES, Job
 
 _Ready = tuple[int, float, int, str]
-_Later = tuple[float, int, str]
+_Later = tuple[float, int, str, float]
 
 
 class Agenda:
@@ -23,19 +25,20 @@ class Agenda:
         self._ready: list[_Ready] = []
         self._later: list[_Later] = []
 
-    def fill(self, now: float) -> None:
-        """Take in every waiting job of the mapping. `now` is a POSIX timestamp in seconds."""
+    def fill(self, now: float, clock: float) -> None:
+        """Take in every waiting job of the mapping. `now` is a POSIX timestamp, `clock` the steady clock's time
+        at that moment; both in seconds."""
         for job in self._jobs.values():
             if job.state in WAITING_STATES and (not self._queues or job.queue in self._queues):
                 due = job.due_at.timestamp()
                 if job.run_at is None or due <= now:
                     self._ready.append((-job.priority, due, job.seq, job.id))
                 else:
-                    self._later.append((due, job.seq, job.id))
+                    self._later.append((clock + due - now, job.seq, job.id, due))
         heapify(self._ready)
         heapify(self._later)
 
-    def put(self, job: Job, now: float) -> bool:
+    def put(self, job: Job, now: float, clock: float) -> bool:
         """Take in a waiting job; True if it can start now."""
         if self._queues and job.queue not in self._queues:
             return False
@@ -43,7 +46,7 @@ class Agenda:
         if job.run_at is None or due <= now:
             heappush(self._ready, (-job.priority, due, job.seq, job.id))
             return True
-        heappush(self._later, (due, job.seq, job.id))
+        heappush(self._later, (clock + due - now, job.seq, job.id, due))
         return False
 
     def peek(self) -> Job | None:
@@ -63,29 +66,24 @@ class Agenda:
             heappop(self._ready)
         return job
 
-    def advance(self, now: float) -> int:
-        """Let the jobs that have become due by `now` start; return how many there are."""
+    def advance(self, clock: float) -> int:
+        """Let the jobs start that have become due by the steady clock's time `clock`; return how many."""
         moved = 0
-        while self._later and self._later[0][0] <= now:
-            due, seq, name = heappop(self._later)
+        while self._later and self._later[0][0] <= clock:
+            _, seq, name, due = heappop(self._later)
             job = self._current(seq, name, due)
             if job is not None:
                 heappush(self._ready, (-job.priority, due, seq, name))
                 moved += 1
         return moved
 
-    def next_due(self) -> float | None:
-        """When the next job that waits for its time becomes due, as a POSIX timestamp."""
-        job = self.peek_later()
-        return None if job is None else job.due_at.timestamp()
-
-    def peek_later(self) -> Job | None:
-        """The job that becomes due next."""
+    def peek_later(self) -> tuple[float, Job] | None:
+        """The job that becomes due next, and when, by the steady clock."""
         while self._later:
-            due, seq, name = self._later[0]
+            at, seq, name, due = self._later[0]
             job = self._current(seq, name, due)
             if job is not None:
-                return job
+                return at, job
             heappop(self._later)
         return None
 

@@ -35,6 +35,7 @@ class Journal:
         self.lock = asyncio.Lock()
         self._fd = -1
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="aqueue-journal")
+        self.closing = False
         self._suspect = False
 
     async def open(self) -> Contents:
@@ -106,6 +107,8 @@ class Journal:
             fd = await self.in_thread(os.open, fresh, OPEN | os.O_TRUNC, 0o600)
             size, lines = await self.in_thread(write_all, fd, encode(Header(FORMAT, next_seq)) + b"\n"), 1
             for batch in batches:
+                if self.closing:
+                    raise StoreError("the store closes")
                 data, count = await self.in_thread(batch, size)
                 size, lines = size + await self.in_thread(write_all, fd, data), lines + count
             await self.in_thread(fdatasync, fd)  # the bulk, while appends go on

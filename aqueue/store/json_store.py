@@ -6,29 +6,27 @@ store holds its lock, so there is one owner at a time. Output is not kept in mem
 
 import asyncio
 import contextlib
-import functools
 import itertools
 import os
-import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
 from msgspec.structs import replace
 
-from aqueue import job as jobs
+from aqueue import job as rules
 from aqueue.errors import DuplicateJob, InvalidRequest, PoolRunning, StoreError, UnknownJob, printable
 from aqueue.job import Job, JobSpec, Outcome, State
 from aqueue.platform import private_directory, try_lock
-from aqueue.store.agenda import Agenda
+from aqueue.store.changes import Announcements
+from aqueue.store.compaction import SLICE, batches, slices
 from aqueue.store.journal import Batch, Journal
 from aqueue.store.protocol import Counts, Query
 from aqueue.store.recovery import Removed, Together, decode_job, encode
+from aqueue.store.schedule import Schedule
 from aqueue.store.writer import Entry, Writer
 
-SLICE = 500
-"""How many jobs are dealt with before the event loop gets its turn."""
 _ID_DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
@@ -39,25 +37,22 @@ class JsonStore:
         self.path = path
         self.run_id = os.urandom(5).hex()
         self.notes: list[str] = []
+        self._queues = queues
         self._max_interruptions = max_interruptions
         self._jobs: dict[str, Job] = {}
-        self._removed: set[str] = set()
-        self._outputs: dict[int, int] = {}
-        self._next_seq = 1
-        self._reserved: set[str] = set()
         self._counts: Counts = defaultdict(lambda: dict.fromkeys(State, 0))
-        self._queues = queues
-        self._agenda = Agenda(self._jobs, queues)
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
-        self._idle: deque[asyncio.Future[None]] = deque()
-        self._ended: dict[str, list[asyncio.Future[Job | None]]] = {}
-        self._listeners: list[Callable[[Job], None]] = []
+        self._removed: set[str] = set()
+        self._reserved: set[str] = set()
+        self._next_seq = 1
+        self._outputs: dict[int, int] = {}
+        """Where the line with a job's output begins in the journal, by sequence number."""
+        self._unwritten: dict[int, Job] = {}
+        """Jobs whose attempt has ended but whose line is not durable yet, with their output."""
+        self._announce = Announcements()
         self._journal = Journal(path / "jobs.jsonl")
         self._writer = Writer(
-            self._journal, committed=self._committed, compact=self._compaction, alive=lambda: len(self._jobs)
+            self._journal, committed=self._committed, compact=self._compact, alive=lambda: len(self._jobs)
         )
-        self._unwritten: dict[int, Job] = {}
         self._lock = -1
 
     @property
@@ -76,20 +71,18 @@ class JsonStore:
             self._journal.close()
             os.close(lock)
             raise
-        self._jobs.update(contents.jobs)
+        self._jobs = contents.jobs
         self._removed, self._outputs, self._next_seq = contents.removed, contents.outputs, contents.next_seq
         for job in self._jobs.values():
             self._counts[job.queue][job.state] += 1
         if contents.torn:
             self.notes.append(f"the end of the journal was torn by a crash; it is kept in {contents.torn}")
-        self._agenda.fill(time.time())
-        self._set_timer()
+        self._schedule = Schedule(self._jobs, self._queues)
         self._writer.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._schedule.close()
         try:
             await self._writer.close()
         finally:
@@ -100,7 +93,7 @@ class JsonStore:
 
     async def add(self, specs: Sequence[JobSpec], *, if_absent: bool = False) -> list[Job]:
         absent = self._check_free([spec.id for spec in specs if spec.id is not None], if_absent=if_absent)
-        now = jobs.utc_now()
+        now = rules.utc_now()
         with self._reserving({spec.id for spec in specs if spec.id is not None} - absent) as reserved:
             made = []
             for spec in specs:
@@ -110,7 +103,7 @@ class JsonStore:
                 name = spec.id or self._new_id(seq)
                 reserved.add(name)
                 self._reserved.add(name)
-                made.append(jobs.new_job(spec, job_id=name, seq=seq, now=now))
+                made.append(rules.new_job(spec, job_id=name, seq=seq, now=now))
                 if len(made) % SLICE == 0:
                     await asyncio.sleep(0)
             await self._store_new(made)
@@ -130,7 +123,7 @@ class JsonStore:
 
     def _check_free(self, names: list[str], *, if_absent: bool) -> set[str]:
         """Raise `DuplicateJob` if new jobs cannot have these ids; return those that exist, where that is fine."""
-        twice = jobs.first_duplicate(names)
+        twice = rules.first_duplicate(names)
         if twice is not None:
             raise DuplicateJob(f"id {twice} occurs twice in this batch")
         taken = {name for name in names if self._taken(name)}
@@ -155,7 +148,7 @@ class JsonStore:
     async def _store_new(self, made: list[Job]) -> None:
         """Write new jobs, all or none; they are seen when they are durable."""
         lines = [encode(Together(len(made)))] if len(made) > 1 else []
-        for part in _slices(made):
+        for part in slices(made):
             lines += [encode(job) for job in part]
             await asyncio.sleep(0)
         if made:
@@ -163,9 +156,9 @@ class JsonStore:
 
     async def claim(self, worker: int) -> Job:
         while True:
-            job = await self._next()
+            job = await self._schedule.next(self._writer.healthy)
             token = f"{self.run_id}.{worker}.{job.seq}-{len(job.history) + 1}"
-            taken = jobs.claimed(job, worker=worker, token=token, now=jobs.utc_now())
+            taken = rules.claimed(job, worker=worker, token=token, now=rules.utc_now())
             self._change(job, taken)
             try:
                 await self._writer.write([encode(taken)], [taken])
@@ -179,7 +172,7 @@ class JsonStore:
                 return taken
 
     async def settle(self, job: Job, outcome: Outcome) -> Job:
-        ended = jobs.settled(job, outcome, now=jobs.utc_now(), max_interruptions=self._max_interruptions)
+        ended = rules.settled(job, outcome, now=rules.utc_now(), max_interruptions=self._max_interruptions)
         seen = replace(ended, stdout=None, stderr=None)
         self._change(job, seen)
         self._unwritten[job.seq] = ended
@@ -187,15 +180,15 @@ class JsonStore:
         return ended
 
     async def cancel(self, name: str) -> Job:
-        return await self._steer(name, jobs.cancelled)
+        return await self._steer(name, rules.cancelled)
 
     async def retry(self, name: str) -> Job:
-        return await self._steer(name, jobs.retried)
+        return await self._steer(name, rules.retried)
 
     async def _steer(self, name: str, rule: Callable[..., Job]) -> Job:
         """Change a job by one of the rules of `aqueue.job`; taken back if it cannot be written."""
         before = self._known(name)
-        after = rule(self._with_output(before), now=jobs.utc_now())
+        after = rule(self._with_output(before), now=rules.utc_now())
         seen = replace(after, stdout=None, stderr=None)
         self._change(before, seen)
         try:
@@ -227,7 +220,7 @@ class JsonStore:
             self._outputs.pop(job.seq, None)
             if job.id == _made_id(job.seq):
                 self._removed.discard(job.id)  # made from its number, which is never used again
-            self._tell(job.id, None)
+            self._announce.removed(job.id)
         return gone
 
     # Questions
@@ -239,7 +232,7 @@ class JsonStore:
         values = reversed(self._jobs.values()) if query.newest else iter(self._jobs.values())
         left = query.limit if query.limit is not None else len(self._jobs)
         candidates = list(values if query.selective else itertools.islice(values, left))
-        for part in _slices(candidates):
+        for part in slices(candidates):
             found = [job for job in part if query.matches(job)][:left]
             left -= len(found)
             if found:
@@ -252,13 +245,7 @@ class JsonStore:
         job = self._known(name)
         if job.state.final and job.seq not in self._unwritten:
             return self._with_output(job)
-        waiter: asyncio.Future[Job | None] = asyncio.get_running_loop().create_future()
-        self._ended.setdefault(name, []).append(waiter)
-        try:
-            ended = await waiter
-        finally:
-            if waiter in self._ended.get(name, ()):
-                self._ended[name].remove(waiter)
+        ended = await self._announce.end_of(name)
         if ended is None:
             raise UnknownJob(f"job {name} was removed before it ended")
         return ended
@@ -267,17 +254,16 @@ class JsonStore:
         return {queue: dict(states) for queue, states in self._counts.items() if any(states.values())}
 
     def next_due(self) -> Job | None:
-        return self._agenda.peek_later()
+        return self._schedule.next_due()
 
     def settled_down(self) -> bool:
         """Whether no job of the served queues is due, running or waiting for a retry."""
         served = self._queues or self._counts
         active = any(self._counts[name][state] for name in served for state in (State.PROCESSING, State.FAILED))
-        return not active and self._agenda.peek() is None and not self._unwritten
+        return not active and self._schedule.idle and not self._unwritten
 
     def listen(self, hear: Callable[[Job], None]) -> Callable[[], None]:
-        self._listeners.append(hear)
-        return lambda: self._listeners.remove(hear)
+        return self._announce.listen(hear)
 
     # In memory
 
@@ -309,19 +295,16 @@ class JsonStore:
             return
         self._counts[after.queue][after.state] += 1
         self._jobs[after.id] = after
-        if after.state in jobs.WAITING_STATES:
-            if self._agenda.put(after, time.time()):
-                self._wake(1)
-            else:
-                self._set_timer()
+        if after.state in rules.WAITING_STATES:
+            self._schedule.put(after)
 
     async def _committed(self, entry: Entry, offset: int) -> None:
         """What the entry says is durable from `offset` of the journal on: make it known."""
         if entry.new:
-            for part in _slices(entry.changed):
+            for part in slices(entry.changed):
                 for job in part:
                     self._change(None, job)
-                    self._publish(job)
+                    self._announce.changed(job)
                 await asyncio.sleep(0)
             return
         for job in entry.changed:
@@ -330,18 +313,7 @@ class JsonStore:
             else:
                 self._outputs.pop(job.seq, None)
             self._unwritten.pop(job.seq, None)
-            self._publish(job)
-
-    def _publish(self, job: Job) -> None:
-        for hear in tuple(self._listeners):
-            hear(job)
-        if job.state.final:
-            self._tell(job.id, job)
-
-    def _tell(self, name: str, job: Job | None) -> None:
-        for waiter in self._ended.pop(name, ()):
-            if not waiter.done():
-                waiter.set_result(job)
+            self._announce.changed(job)
 
     def _with_output(self, job: Job) -> Job:
         unwritten = self._unwritten.get(job.seq)
@@ -354,87 +326,17 @@ class JsonStore:
             return replace(job, stdout="", stderr="") if job.history else job
         return replace(job, stdout=line.stdout, stderr=line.stderr)
 
-    # Timers and idle workers
-
-    async def _next(self) -> Job:
-        """Wait for a job that is due, while the store can be written."""
-        while True:
-            await self._writer.healthy.wait()
-            job = self._agenda.pop()
-            if job is not None:
-                return job
-            turn = asyncio.get_running_loop().create_future()
-            self._idle.append(turn)
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self._wake(1)  # it was this worker's turn: pass it on
-                raise
-
-    def _wake(self, count: int) -> None:
-        """Let so many idle workers look at the agenda."""
-        while count and self._idle:
-            turn = self._idle.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                count -= 1
-
-    def _set_timer(self) -> None:
-        """One timer, for the job that is due next."""
-        due = self._agenda.next_due()
-        if due is None or (self._timer is not None and self._timer_at <= due):
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = due
-        self._timer = asyncio.get_running_loop().call_later(max(0.0, due - time.time()), self._ring)
-
-    def _ring(self) -> None:
-        self._timer = None
-        self._wake(self._agenda.advance(time.time()))
-        self._set_timer()
-
-    # Compaction
-
-    async def _compaction(self) -> None:
+    async def _compact(self) -> None:
         """Write what is alive to a new journal and put it in the place of the old one."""
         moved: dict[int, int] = {}
-        covered, tail = await self._journal.rewrite(lambda: (self._next_seq, self._batches(moved)))
+
+        def snapshot() -> tuple[int, Iterator[Batch]]:
+            alive, read = self._jobs.values(), self._journal.read_line
+            return self._next_seq, batches(alive, self._removed, self._outputs, read, moved)
+
+        covered, tail = await self._journal.rewrite(snapshot)
         for seq, offset in self._outputs.items():
             self._outputs[seq] = offset - covered + tail if offset >= covered else moved[seq]
-
-    def _batches(self, moved: dict[int, int]) -> Iterator[Batch]:
-        """What a compacted journal consists of; `moved` gets the new offsets of lines with output."""
-        removed = [encode(Removed(name)) + b"\n" for name in self._removed]
-        alive = list(self._jobs.values())
-        return itertools.chain([lambda _: (b"".join(removed), len(removed))], self._job_batches(alive, moved))
-
-    def _job_batches(self, alive: list[Job], moved: dict[int, int]) -> Iterator[Batch]:
-        for part in _slices(alive):
-            if self._writer.closing:
-                raise StoreError("the store closes")
-            offsets = [self._outputs.get(job.seq) for job in part]
-            yield functools.partial(self._job_batch, part, offsets, moved)
-
-    def _job_batch(
-        self, part: Sequence[Job], offsets: list[int | None], moved: dict[int, int], start: int
-    ) -> tuple[bytes, int]:
-        lines = []
-        for job, offset in zip(part, offsets, strict=True):
-            if offset is None:
-                line = encode(job)
-            else:
-                moved[job.seq] = start
-                line = self._journal.read_line(offset)
-            lines.append(line + b"\n")
-            start += len(line) + 1
-        return b"".join(lines), len(lines)
-
-
-def _slices(jobs_: Sequence[Job]) -> Iterator[Sequence[Job]]:
-    for start in range(0, len(jobs_), SLICE):
-        yield jobs_[start : start + SLICE]
 
 
 def _made_id(seq: int) -> str:

@@ -72,7 +72,7 @@ class Writer:
 
     async def close(self) -> None:
         """Write what is left. Raises `StoreError` if a fact could not be stored."""
-        self.closing = True
+        self.closing = self._journal.closing = True
         self._work.set()
         if self._task is not None:
             await self._task

@@ -191,7 +191,7 @@ def test_a_reader_that_leaves_is_no_error(cli: Cli) -> None:
     assert process.stderr is not None
     process.stdout.readline()
     process.stdout.close()
-    assert process.wait(30) == 141
+    assert process.wait(30) == 1
     assert process.stderr.read() == ""
     process.stderr.close()
 

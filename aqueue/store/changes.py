@@ -1,0 +1,53 @@
+"""Who wants to know: listeners hear of every durable change, waiters of the end of one job."""
+
+import asyncio
+from collections.abc import Callable
+
+from aqueue.job import Job
+
+
+class Announcements:
+    """Tells of changes, in the order in which they became durable."""
+
+    def __init__(self) -> None:
+        self._listeners: list[Callable[[Job], None]] = []
+        self._waiters: dict[str, list[asyncio.Future[Job | None]]] = {}
+
+    def listen(self, hear: Callable[[Job], None]) -> Callable[[], None]:
+        """Call `hear` with each changed job; return what ends that."""
+        self._listeners.append(hear)
+
+        def stop() -> None:
+            if hear in self._listeners:
+                self._listeners.remove(hear)
+
+        return stop
+
+    async def end_of(self, name: str) -> Job | None:
+        """The job once it has ended; None once it is removed."""
+        waiter: asyncio.Future[Job | None] = asyncio.get_running_loop().create_future()
+        waiters = self._waiters.setdefault(name, [])
+        waiters.append(waiter)
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            waiters.remove(waiter)
+            if not waiters and self._waiters.get(name) is waiters:
+                del self._waiters[name]
+            raise
+
+    def changed(self, job: Job) -> None:
+        """Tell that `job` is what it is now."""
+        for hear in tuple(self._listeners):
+            hear(job)
+        if job.state.final:
+            self._tell(job.id, job)
+
+    def removed(self, name: str) -> None:
+        """Tell that a job is gone."""
+        self._tell(name, None)
+
+    def _tell(self, name: str, job: Job | None) -> None:
+        for waiter in self._waiters.pop(name, ()):
+            if not waiter.done():
+                waiter.set_result(job)
