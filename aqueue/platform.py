@@ -5,10 +5,8 @@ that only one user can reach. These are POSIX's answers, with the differences of
 another platform is a second set of answers to the same questions.
 """
 
-import asyncio
 import contextlib
 import fcntl
-import hashlib
 import os
 import re
 import resource
@@ -19,7 +17,6 @@ import socket
 import stat
 import struct
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -135,24 +132,11 @@ TERMINATE: int = signal.SIGTERM
 KILL: int = signal.SIGKILL
 
 
-async def process_ended(pid: int) -> None:
-    """Return when process `pid`, which need not be a child, has ended; at once if there is none."""
-    try:
-        fd = _exit_descriptor(pid)
-    except ProcessLookupError:
-        return
-    loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
-    loop.add_reader(fd, ended.set)
-    try:
-        await ended.wait()
-    finally:
-        loop.remove_reader(fd)
-        os.close(fd)
+def exit_descriptor(pid: int) -> int:
+    """A descriptor that becomes readable when process `pid`, which need not be a child, ends.
 
-
-def _exit_descriptor(pid: int) -> int:
-    """A descriptor that becomes readable when `pid` ends."""
+    Raises `ProcessLookupError` if there is none.
+    """
     if sys.platform == "linux":
         return os.pidfd_open(pid)
     queue = select.kqueue()
@@ -184,6 +168,9 @@ def socket_path(store: Path) -> Path:
     inside = store / "socket"
     if len(os.fsencode(inside)) <= _LONGEST_SOCKET_PATH:
         return inside
+    import hashlib  # here, because a short command pays for every import
+    import tempfile
+
     name = hashlib.sha256(os.fsencode(store)).hexdigest()[:24]
     return Path(tempfile.gettempdir()) / f"aqueue-{os.getuid()}" / name
 

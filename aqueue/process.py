@@ -124,7 +124,7 @@ class Runner:
         command.started(leader, None if job.timeout is None else job.timeout - used)
         try:
             with command.left:
-                await platform.process_ended(leader)
+                await process_ended(leader)
                 return await self.conclude(command)
             self._left = True
             return None
@@ -210,7 +210,7 @@ class Runner:
         if command.ending is None:
             command.kill()
         for member in group_members(command.group):
-            await platform.process_ended(member)
+            await process_ended(member)
 
     def _outcome(self, command: Command, code: int) -> Outcome:
         """The outcome of an attempt whose shell ended with `code` (negative: by that signal)."""
@@ -260,6 +260,22 @@ def _disown(process: asyncio.subprocess.Process) -> None:
     if popen.returncode is None:
         popen.returncode = 0
     transport.close()
+
+
+async def process_ended(pid: int) -> None:
+    """Return when process `pid`, which need not be a child, has ended; at once if there is none."""
+    try:
+        fd = platform.exit_descriptor(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(fd, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(fd)
+        os.close(fd)
 
 
 def group_members(group: int) -> list[int]:
