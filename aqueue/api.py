@@ -254,8 +254,8 @@ class Pool(Queue):
 
     def configure(self, changed: Mapping[str, float | int | str | None]) -> None:
         """Take over settings, at once. Raises `InvalidConfig`."""
-        self.config = self.workers.config = self.workers.runner.config = retouched(self.config, changed)
-        self.workers.resize(self.config.workers)
+        self.config = retouched(self.config, changed)
+        self.workers.configure(self.config)
 
     async def _ask(self, *parts: Request) -> AsyncIterator[Part]:
         if self._session is None:
@@ -375,7 +375,10 @@ class Connection(Queue):
                 return
             break
         try:
-            writer.write(b"".join(map(wire.pack, (requests.Hello(), *parts))))
+            writer.write(wire.pack(requests.Hello()))
+            for part in parts:
+                writer.writelines(wire.pack_parts(part))
+                await writer.drain()
             wire.check_hello(await _receive(reader))
             while not isinstance(reply := await _receive(reader), requests.Done):
                 if isinstance(reply, requests.Failed):

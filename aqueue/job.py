@@ -92,6 +92,7 @@ class JobSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
             raise InvalidJob("command is empty: it must be a shell command line")
         if "\0" in self.command:
             raise InvalidJob("command holds a NUL character, which no command line can carry")
+        _check_text("command", self.command)
         if self.id is not None:
             check_name("id", self.id)
         if self.queue is not None:
@@ -111,9 +112,11 @@ class JobSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
             raise InvalidJob("run_at has no time zone: write for example 2026-12-01T03:00:00Z")
         if self.cwd is not None and (not self.cwd.startswith("/") or "\0" in self.cwd):
             raise InvalidJob(f"cwd {printable(self.cwd)!r} is not an absolute path")
+        _check_text("cwd", self.cwd or "")
         for name, value in (self.env or {}).items():
             if not name or "=" in name or "\0" in name + value:
                 raise InvalidJob(f"env holds {printable(name)!r}: a name without = and NUL, a value without NUL")
+            _check_text("env", name + value)
 
 
 class Attempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -260,6 +263,14 @@ def check_name(field: str, value: str) -> None:
     """Raise `InvalidJob` unless `value` may be an id, a queue or a tag."""
     if not _ID.fullmatch(value):
         raise InvalidJob(f"{field} {printable(value[:200])!r} is not allowed: {_NAME_RULE}")
+
+
+def _check_text(field: str, value: str) -> None:
+    """Raise `InvalidJob` for what JSON cannot hold: bytes that are no UTF-8, as Python decodes arguments and paths."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidJob(f"{field} {printable(value[:200])!r} is not valid UTF-8") from None
 
 
 def _check_range(field: str, value: float | None, low: float, high: float) -> None:

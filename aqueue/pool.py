@@ -76,6 +76,13 @@ class Workers:
                 self._grace.cancel()
             self.runner.close()
 
+    def configure(self, config: Config) -> None:
+        """Take over settings: for what begins from now on."""
+        self.config = self.runner.config = config
+        self.files.limit = config.output_limit
+        self.store.max_interruptions = config.max_interruptions
+        self.resize(config.workers)
+
     def resize(self, count: int) -> None:
         """Change the number of workers; those who go finish what they run. More adopted commands than workers
         run all the same."""
@@ -182,9 +189,23 @@ class Workers:
 class Changes:
     """Every durable change of state from the moment this is made, as an async iterator."""
 
-    def __init__(self, listen: Callable[[Callable[[Job], None]], Callable[[], None]]) -> None:
+    lost = False
+    """Whether the reader fell behind."""
+
+    def __init__(
+        self, listen: Callable[[Callable[[Job], None]], Callable[[], None]], limit: int | None = None
+    ) -> None:
+        """`limit` is how many changes wait for their reader at most; one who falls behind is told so."""
         self._queue: asyncio.Queue[Job | None] = asyncio.Queue()
-        self._deaf = listen(self._queue.put_nowait)
+        self._limit = limit
+        self._deaf = listen(self._hear)
+
+    def _hear(self, job: Job) -> None:
+        if self._limit is not None and self._queue.qsize() >= self._limit:
+            self.lost = True
+            self.end()
+        else:
+            self._queue.put_nowait(job)
 
     def end(self) -> None:
         """Let the iteration end, once what has happened so far was seen."""
@@ -194,3 +215,5 @@ class Changes:
     async def __aiter__(self) -> AsyncIterator[Job]:
         while (job := await self._queue.get()) is not None:
             yield job
+        if self.lost:
+            raise InvalidRequest(f"the reader fell {self._limit} changes behind: read faster, and ask again")

@@ -160,7 +160,8 @@ class Client:
         assert self._line is not None
         try:
             for request in stream:
-                self._line.sendall(wire.pack(request))
+                for data in wire.pack_parts(request):
+                    self._line.sendall(data)
         except (BrokenPipeError, ConnectionResetError):
             pass  # it says why, if it can, in what it sent before
         while True:
@@ -220,5 +221,5 @@ def registered(store: Path) -> PoolInfo | None:
     """The pool that the registry of the store names."""
     try:
         return msgspec.json.decode((store / "pool.json").read_bytes(), type=PoolInfo)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, *wire.UNREADABLE):
         return None

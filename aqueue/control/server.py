@@ -40,7 +40,7 @@ class Server:
             door = platform.listen(self.path)
         except OSError as error:
             raise StoreError(f"cannot listen at {self.path}: {error.strerror}") from error
-        self._server = await asyncio.start_unix_server(self._connected, sock=door, limit=wire.LONGEST)
+        self._server = await asyncio.start_unix_server(self._connected, sock=door)
 
     async def close(self) -> None:
         """Let everybody go, and remove the socket."""

@@ -13,12 +13,14 @@ from msgspec.structs import asdict
 
 from aqueue.control import requests
 from aqueue.control.requests import Find, Ids, Jobs, Overview, Part, PoolInfo, Request, Slot
-from aqueue.errors import InvalidRequest
+from aqueue.errors import InvalidJob, InvalidRequest
 from aqueue.files import Files
 from aqueue.job import FINAL_STATES, Job, JobSpec, State, check_name
 from aqueue.pool import Changes, Workers
 from aqueue.store import Query, Store
 
+_BEHIND = 10_000
+"""How many changes wait for a client at most that reads them too slowly."""
 _BATCH_LIMIT = 2_000_000
 """How many jobs one request may bring in its parts."""
 
@@ -77,6 +79,8 @@ class Session:
                 for record in records:
                     check_name("id", record.id)
                     check_name("queue", record.queue)
+                    if record.state is State.PROCESSING:
+                        raise InvalidJob(f"job {record.id} is processing: it must wait or have ended to come in")
                 yield Jobs(await self.store.adopt_records(records))
             case requests.Get(ids):
                 yield Jobs([self._live(await self.store.get(name)) for name in ids])
@@ -95,7 +99,7 @@ class Session:
             case requests.Cancel(ids):
                 for name in ids:
                     await self.store.get(name)  # all are known, or nothing is cancelled
-                yield Jobs([await self._cancel(name) for name in ids])
+                yield Jobs(await asyncio.gather(*map(self._cancel, dict.fromkeys(ids))))
             case requests.Retry(ids):
                 yield Jobs(await self._retry(ids))
             case requests.Remove(ids, find):
@@ -134,18 +138,20 @@ class Session:
             ids = [job.id async for part in self.store.find(Query(states=unfinished)) for job in part]
         for name in ids:
             await self.store.get(name)
-        waiting = {asyncio.ensure_future(self.store.wait(name)) for name in dict.fromkeys(ids)}
+        ended: asyncio.Queue[asyncio.Task[Job]] = asyncio.Queue()
+        waiting = {asyncio.create_task(self.store.wait(name)) for name in dict.fromkeys(ids)}
         try:
-            while waiting:
-                ended, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                yield Jobs([task.result() for task in ended])
+            for task in waiting:
+                task.add_done_callback(ended.put_nowait)
+            for _ in range(len(waiting)):
+                yield Jobs([(await ended.get()).result()])
         finally:
             for task in waiting:
                 task.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
 
     async def _watch(self) -> AsyncIterator[Part]:
-        changes = Changes(self.store.listen)
+        changes = Changes(self.store.listen, _BEHIND)
         try:
             async for job in changes:
                 yield Jobs([job])

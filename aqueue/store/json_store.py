@@ -38,7 +38,7 @@ class JsonStore:
         self.run_id = os.urandom(5).hex()
         self.notes: list[str] = []
         self._queues = queues
-        self._max_interruptions = max_interruptions
+        self.max_interruptions = max_interruptions
         self._jobs: dict[str, Job] = {}
         self._counts: Counts = defaultdict(lambda: dict.fromkeys(State, 0))
         self._removed: set[str] = set()
@@ -172,7 +172,7 @@ class JsonStore:
                 return taken
 
     async def settle(self, job: Job, outcome: Outcome) -> Job:
-        ended = rules.settled(job, outcome, now=rules.utc_now(), max_interruptions=self._max_interruptions)
+        ended = rules.settled(job, outcome, now=rules.utc_now(), max_interruptions=self.max_interruptions)
         seen = replace(ended, stdout=None, stderr=None)
         self._change(job, seen)
         self._unwritten[job.seq] = ended

@@ -46,6 +46,8 @@ class Store(AbstractAsyncContextManager["Store"], Protocol):
 
     run_id: str
     """Names this opening of the store among all others; the first part of every attempt's token."""
+    max_interruptions: int
+    """A job that was interrupted so many times is dead."""
     notes: list[str]
     """What a person should know about how the store was found."""
     @property

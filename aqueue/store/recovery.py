@@ -45,6 +45,8 @@ class Together(msgspec.Struct, frozen=True):
 encode = msgspec.json.Encoder().encode
 decode_job = msgspec.json.Decoder(Job).decode
 _decode_jobs = msgspec.json.Decoder(Job).decode_lines
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding garbage raises."""
 _decode_removed = msgspec.json.Decoder(Removed)
 _decode_together = msgspec.json.Decoder(Together)
 PROBE = encode(Together(0)) + b"\n"
@@ -159,7 +161,7 @@ class _Reader:
             return block  # the very first write was cut off
         try:
             header = msgspec.json.decode(line, type=Header)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             raise DamagedStore(f"{self.path} is not an aqueue journal: line 1 does not name its format") from None
         if header.aqueue > FORMAT:
             raise DamagedStore(
@@ -175,7 +177,7 @@ class _Reader:
             return False
         try:
             jobs = _decode_jobs(block)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             return False
         if self.missing and len(jobs) > self.missing:
             return False
@@ -214,7 +216,7 @@ class _Reader:
             return "it has no end"
         try:
             job = decode_job(line)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             return self._special(line, str(error))
         if self.bad is None:
             self._job(job, offset)
@@ -225,7 +227,7 @@ class _Reader:
             return why
         try:
             removed = _decode_removed.decode(line)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             pass
         else:
             if self.bad is None:
@@ -233,7 +235,7 @@ class _Reader:
             return None
         try:
             self.missing = _decode_together.decode(line).together
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             return why
         return None
 

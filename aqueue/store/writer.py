@@ -8,7 +8,7 @@ new is claimed (`healthy`), and the disk is tried again until it takes writes.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from aqueue.errors import StoreError
+from aqueue.errors import PoolGone, StoreError
 from aqueue.job import Job
 from aqueue.store.journal import Journal
 from aqueue.store.recovery import PROBE
@@ -83,7 +83,7 @@ class Writer:
 
     def _put(self, entry: Entry) -> None:
         if self._task is None or self._task.done():
-            raise StoreError("the store is closed")
+            raise PoolGone("the store is closed")  # no `StoreError`: trying again would not help
         self._entries.append(entry)
         self._work.set()
 
