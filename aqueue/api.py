@@ -23,7 +23,7 @@ from aqueue.control.client import registered
 from aqueue.control.requests import Ids, Jobs, Overview, Part, PoolInfo, Request
 from aqueue.control.server import Server
 from aqueue.control.service import Session
-from aqueue.errors import PoolGone, PoolRunning
+from aqueue.errors import PoolGone, PoolRunning, StoreError
 from aqueue.files import Files
 from aqueue.job import Job, JobSpec, State, utc_now
 from aqueue.pool import Changes, Workers
@@ -281,6 +281,8 @@ class Pool(Queue):
                 await self._workers.recover()
                 self.recovered = [*store.notes, *self._workers.notes]
                 await self._work(self._workers)
+            if not self._workers.runner.left:
+                files.drop_run(store.run_id)
         finally:
             self._session = self._workers = None
             for changes in self._changes:
@@ -289,8 +291,11 @@ class Pool(Queue):
     async def _work(self, workers: Workers) -> None:
         store = Path(self.config.store)
         registry = store / "pool.json"
-        registry.write_bytes(msgspec.json.encode(self.info))
-        registry.chmod(0o600)
+        try:
+            registry.write_bytes(msgspec.json.encode(self.info))
+            registry.chmod(0o600)
+        except OSError as error:
+            raise StoreError(f"cannot write {registry}: {error.strerror}") from error
         door = Server(platform.socket_path(store), self.session)
         try:
             await door.open()

@@ -8,6 +8,7 @@ import contextlib
 import os
 from pathlib import Path
 
+from aqueue.errors import StoreError
 from aqueue.job import Job
 
 READ = os.O_RDONLY | os.O_CLOEXEC
@@ -20,13 +21,16 @@ class Files:
     """Where the attempts of a store leave their output and their exit status."""
 
     def __init__(self, store: Path, output_limit: int) -> None:
-        """`output_limit` is how many bytes of each output the record gets."""
+        """`output_limit` is how many bytes of each output the record gets. Raises `StoreError`."""
         self.output = store / "output"
         self._output_prefix = f"{self.output}/"
         self.status = store / "status"
         self.limit = output_limit
-        for folder in (self.output, self.status):
-            folder.mkdir(mode=0o700, exist_ok=True)
+        try:
+            for folder in (self.output, self.status):
+                folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"cannot make {folder}: {error.strerror}") from error
 
     def output_path(self, seq: int, attempt: int, stream: str) -> str:
         """The file with the output of an attempt (1 is the first); `stream` is `out` or `err`."""
@@ -50,6 +54,11 @@ class Files:
         for path in self.status.iterdir():
             if path.name.split(".")[0] not in keep:
                 path.unlink(missing_ok=True)
+
+    def drop_run(self, run: str) -> None:
+        """Remove the status files of pool `run`, all of whose results are stored."""
+        for path in self.status.glob(f"{run}.*"):
+            path.unlink(missing_ok=True)
 
     def _status_path(self, run: str, slot: int) -> Path:
         return self.status / f"{run}.{slot}"

@@ -60,19 +60,22 @@ def private_directory(path: Path) -> None:
 
 
 def try_lock(path: Path) -> int | None:
-    """Lock the file `path` and return its descriptor; None if another process holds it.
+    """Lock the file `path` and return its descriptor; None if another process holds it. Raises `StoreError`.
 
     The lock ends with the last copy of the descriptor, at the latest with its holder.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise StoreError(f"cannot open {path}: {error.strerror}") from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(fd)
         return None
-    except OSError:
+    except OSError as error:
         os.close(fd)
-        raise
+        raise StoreError(f"cannot lock {path}: {error.strerror}") from error
     return fd
 
 

@@ -103,7 +103,7 @@ class Workers:
             if adopted is not None:
                 await self._settle(adopted[0], await self.runner.adopt(*adopted))
         with claims:
-            while True:
+            while not claims.cancel_called:
                 job = await self.store.claim(number)
                 with CancelScope(shield=True):
                     await self._settle(job, await self.runner.run(job))

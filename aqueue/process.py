@@ -84,9 +84,10 @@ class Runner:
         self.files = attempt_files
         self.config = config
         self.running: dict[str, Command] = {}
+        self.left = False
+        """Whether a command was left running: its exit status is still to come."""
         self._status: dict[int, int] = {}
         self._starts: dict[int, int] = {}
-        self._left = False
         self._inherited = {os.fsencode(name): os.fsencode(value) for name, value in os.environ.items()}
 
     def token(self, slot: int, job: Job) -> str:
@@ -109,7 +110,7 @@ class Runner:
                 if code or command.ending is not None:
                     await self._end_group(command, code)
                 return self._outcome(command, code)
-            self._left = True
+            self.left = True
             _disown(process)
             return None
         finally:
@@ -126,7 +127,7 @@ class Runner:
             with command.left:
                 await process_ended(leader)
                 return await self.conclude(command)
-            self._left = True
+            self.left = True
             return None
         finally:
             command.release()
@@ -164,12 +165,10 @@ class Runner:
         return self._ended(command, *_meaning(code, remark))
 
     def close(self) -> None:
-        """Let go of the slots' files; they stay only if a command was left running that will write to one."""
+        """Let go of the slots' files. They stay until all that they say is stored."""
         for fd in self._status.values():
             os.close(fd)
         self._status.clear()
-        if not self._left:
-            self.files.drop_statuses()
 
     async def _start(self, job: Job) -> asyncio.subprocess.Process:
         token = job.history[-1].token
@@ -223,9 +222,11 @@ class Runner:
         size = os.fstat(fd).st_size
         tail = os.pread(fd, files.STATUS_TAIL, max(0, size - files.STATUS_TAIL)).decode("utf-8", "replace")
         written, remark = files.parse_status(tail, token)
-        if written is None:
-            command.end(f"cannot start: {remark or 'the shell failed'}")
+        if written is None and remark:
+            command.end(f"cannot start: {remark}")
             return self._ended(command, None, None)
+        if written is None:  # on a full disk the shell could not write its line
+            return self._ended(command, code, None)
         return self._ended(command, *_meaning(written, remark))
 
     def _ended(self, command: Command, exit_code: int | None, signal: int | None) -> Outcome:

@@ -18,6 +18,8 @@ from aqueue.errors import InvalidJob, InvalidRequest
 from aqueue.job import Job, JobSpec, State
 
 CHUNK = 1000
+LONG_BATCH = 5000
+"""Jobs in a batch from which a terminal shows a progress bar."""
 
 app = typer.Typer(rich_markup_mode="rich")
 
@@ -161,15 +163,16 @@ def _requests(source: Iterable[JobSpec], if_absent: bool) -> Iterator[Enqueue]:
     """The batch in chunks, each but the last with `more`; a bar on a terminal shows a long one's progress."""
     jobs = iter(source)
     chunk = list(islice(jobs, CHUNK))
-    bar = None
+    bar, sent = None, 0
     while following := list(islice(jobs, CHUNK)):
-        if bar is None and sys.stderr.isatty():
+        if bar is None and sent >= LONG_BATCH and sys.stderr.isatty():
             from aqueue.cli.progress import CountBar
 
             bar = CountBar("queueing")
         yield Enqueue(chunk, if_absent=if_absent, more=True)
+        sent += len(chunk)
         if bar:
-            bar.add(len(chunk))
+            bar.show(sent)
         chunk = following
     yield Enqueue(chunk, if_absent=if_absent)
     if bar:

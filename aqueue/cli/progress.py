@@ -21,8 +21,8 @@ class CountBar:
         self._task = self._progress.add_task(what, total=None)
         self._progress.start()
 
-    def add(self, count: int) -> None:
-        self._progress.advance(self._task, count)
+    def show(self, done: int) -> None:
+        self._progress.update(self._task, completed=done)
 
     def close(self) -> None:
         self._progress.stop()

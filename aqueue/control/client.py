@@ -22,6 +22,8 @@ from aqueue.job import Job
 
 _LOOK_AGAIN = 0.2
 """Seconds between looks for a pool, while there is none and something is waited for."""
+_LET_GO = 0.01
+"""Seconds between looks whether a command that holds the store has let go."""
 _TAKEOVER = 60.0
 """Seconds in which whoever holds the store must either open a door or let go."""
 
@@ -58,14 +60,10 @@ class Client:
         while True:
             try:
                 parts: Iterable[Part] = answer_here(self.config, held)
-            except PoolRunning:  # a pool that will open its door, or a command that lets go soon
-                if self._connect():
-                    parts = self._ask_pool(held)
-                elif time.monotonic() < deadline:
-                    time.sleep(0.005)
+            except PoolRunning:
+                if not self._door_opens(deadline):
                     continue
-                else:
-                    raise
+                parts = self._ask_pool(held)
             yield from parts
             return
 
@@ -173,6 +171,18 @@ class Client:
             if isinstance(reply, Hello):
                 continue
             yield reply
+
+    def _door_opens(self, deadline: float) -> bool:
+        """Whether whoever holds the store is a pool that opens its door, and not a command that lets go soon."""
+        while not self._connect():
+            lock = platform.try_lock(self.store / "lock")
+            if lock is not None:
+                os.close(lock)
+                return False
+            if time.monotonic() > deadline:
+                raise PoolRunning(f"another process holds the store {self.store} and does not answer")
+            time.sleep(_LET_GO)
+        return True
 
     def _receive(self) -> Reply:
         length = wire.LENGTH.unpack(self._exactly(wire.LENGTH.size))[0]

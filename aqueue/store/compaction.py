@@ -23,12 +23,14 @@ def slices(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
 
 def batches(
     jobs: Iterable[Job],
+    unwritten: Mapping[int, Job],
     removed: Iterable[str],
     outputs: Mapping[int, int],
     read_line: Callable[[int], bytes],
     moved: dict[int, int],
 ) -> Iterator[Batch]:
-    """The batches of the new journal, see `Journal.rewrite`. `outputs` says where the lines with output are in
+    """The batches of the new journal, see `Journal.rewrite`. `unwritten` has the jobs, by sequence number, whose
+    result is not in the old one yet, and so has their output. `outputs` says where the lines with output are in
     the old one, by sequence number; `moved` is told where they are in the new one."""
     gone = [encode(Removed(name)) + b"\n" for name in removed]
     alive = list(jobs)
@@ -36,7 +38,8 @@ def batches(
     def all_of_them() -> Iterator[Batch]:
         yield lambda _: (b"".join(gone), len(gone))
         for part in slices(alive):
-            yield partial(_lines, part, [outputs.get(job.seq) for job in part], read_line, moved)
+            whole = [unwritten.get(job.seq, job) for job in part]
+            yield partial(_lines, whole, [outputs.get(job.seq) for job in part], read_line, moved)
 
     return all_of_them()
 

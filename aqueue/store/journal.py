@@ -65,7 +65,9 @@ class Journal:
         try:
             write_all(self._fd, data)
         except OSError:
+            self._suspect = True  # until what was written of it is gone
             _cut(self._fd, start)
+            self._suspect = False
             raise
         try:
             fdatasync(self._fd)
@@ -114,10 +116,12 @@ class Journal:
             await self.in_thread(fdatasync, fd)  # the bulk, while appends go on
             async with self.lock:
                 tail = await self.in_thread(_copy, self._fd, covered, self.size, fd)
-                await self.in_thread(_replace, fd, fresh, self.path)
+                await self.in_thread(fdatasync, fd)
+                await self.in_thread(os.replace, fresh, self.path)
                 old, self._fd, fd = self._fd, fd, -1
                 os.close(old)
-                self.size, self.lines, self._suspect = size + tail, lines + self.lines - covered_lines, False
+                self.size, self.lines = size + tail, lines + self.lines - covered_lines
+                self._suspect = not await self.in_thread(_name_lasts, self.path)
             return covered, size
         except OSError as error:
             raise StoreError(f"cannot write {fresh}: {error.strerror}") from error
@@ -150,7 +154,10 @@ def _copy(source: int, start: int, end: int, target: int) -> int:
     return end - start
 
 
-def _replace(fd: int, fresh: Path, path: Path) -> None:
-    fdatasync(fd)
-    os.replace(fresh, path)
-    sync_directory(path.parent)
+def _name_lasts(path: Path) -> bool:
+    """Make the new name of a file durable; False if that failed: after a power cut the old file may be back."""
+    try:
+        sync_directory(path.parent)
+    except OSError:
+        return False
+    return True

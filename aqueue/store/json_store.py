@@ -43,6 +43,7 @@ class JsonStore:
         self._counts: Counts = defaultdict(lambda: dict.fromkeys(State, 0))
         self._removed: set[str] = set()
         self._reserved: set[str] = set()
+        self._freed = asyncio.Event()
         self._next_seq = 1
         self._outputs: dict[int, int] = {}
         """Where the line with a job's output begins in the journal, by sequence number."""
@@ -92,9 +93,12 @@ class JsonStore:
     # Changes
 
     async def add(self, specs: Sequence[JobSpec], *, if_absent: bool = False) -> list[Job]:
-        absent = self._check_free([spec.id for spec in specs if spec.id is not None], if_absent=if_absent)
+        names = [spec.id for spec in specs if spec.id is not None]
+        while if_absent and not self._reserved.isdisjoint(names):
+            await self._freed.wait()  # somebody is just adding one of them
+        absent = self._check_free(names, if_absent=if_absent)
         now = rules.utc_now()
-        with self._reserving({spec.id for spec in specs if spec.id is not None} - absent) as reserved:
+        with self._reserving(set(names) - absent) as reserved:
             made = []
             for spec in specs:
                 if spec.id is not None and spec.id in absent:
@@ -109,7 +113,8 @@ class JsonStore:
             await self._store_new(made)
         if not absent:
             return made
-        return [await self.get(spec.id) if spec.id in absent else self._jobs[spec.id or ""] for spec in specs]
+        fresh = iter(made)
+        return [await self.get(spec.id) if spec.id and spec.id in absent else next(fresh) for spec in specs]
 
     async def adopt_records(self, records: Sequence[Job]) -> list[Job]:
         self._check_free([record.id for record in records], if_absent=False)
@@ -140,6 +145,8 @@ class JsonStore:
             yield names
         finally:
             self._reserved -= names
+            self._freed.set()
+            self._freed = asyncio.Event()
 
     def _take_seq(self) -> int:
         seq, self._next_seq = self._next_seq, self._next_seq + 1
@@ -166,7 +173,8 @@ class JsonStore:
                 self._change(taken, job)
             except asyncio.CancelledError:
                 self._change(taken, job)
-                self._writer.promise([encode(self._with_output(job))])
+                back = self._with_output(job)
+                self._writer.promise([encode(back)], [back])
                 raise
             else:
                 return taken
@@ -331,12 +339,18 @@ class JsonStore:
         moved: dict[int, int] = {}
 
         def snapshot() -> tuple[int, Iterator[Batch]]:
-            alive, read = self._jobs.values(), self._journal.read_line
-            return self._next_seq, batches(alive, self._removed, self._outputs, read, moved)
+            read = self._journal.read_line
+            alive = batches(self._jobs.values(), self._unwritten, self._removed, self._outputs, read, moved)
+            return self._next_seq, alive
 
         covered, tail = await self._journal.rewrite(snapshot)
-        for seq, offset in self._outputs.items():
-            self._outputs[seq] = offset - covered + tail if offset >= covered else moved[seq]
+        for seq, offset in tuple(self._outputs.items()):
+            if offset >= covered:
+                self._outputs[seq] = offset - covered + tail
+            elif seq in moved:
+                self._outputs[seq] = moved[seq]
+            else:  # its job was just being removed
+                del self._outputs[seq]
 
 
 def _made_id(seq: int) -> str:

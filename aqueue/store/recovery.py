@@ -109,8 +109,10 @@ def open_journal(path: Path) -> tuple[int, Contents]:
         os.lseek(fd, contents.end, os.SEEK_SET)
         if contents.end == 0:
             contents.end = write_all(fd, encode(Header(FORMAT)) + b"\n")
+        if contents.lines <= 1:  # whoever made it may not have come to the end of this
             fdatasync(fd)
-            sync_directory(path.parent)
+            for folder in path.parents[:2]:
+                sync_directory(folder)
     except BaseException:
         os.close(fd)
         raise

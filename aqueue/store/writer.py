@@ -15,6 +15,8 @@ from aqueue.store.recovery import PROBE
 
 RETRY_EVERY = 1.0
 """Seconds between tries while the disk refuses."""
+COMPACT_AGAIN = 60.0
+"""Seconds until a compaction that failed is tried again."""
 _COMPACT_AT = 5000
 """A journal of fewer lines is left alone."""
 
@@ -54,6 +56,7 @@ class Writer:
         self._work = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._compaction: asyncio.Task[None] | None = None
+        self._compact_from = 0.0
 
     def start(self) -> None:
         self.healthy.set()
@@ -115,15 +118,18 @@ class Writer:
                 offset += len(entry.data)
                 if entry.done is not None and not entry.done.done():
                     entry.done.set_result(None)
-        if self._journal.lines > 2 * self._alive() + _COMPACT_AT and self._compaction is None and not self.closing:
+        now = asyncio.get_running_loop().time()
+        if self._journal.lines <= 2 * self._alive() + _COMPACT_AT or now < self._compact_from:
+            return
+        if self._compaction is None and not self.closing:
             self._compaction = asyncio.create_task(self._run_compaction(), name="aqueue compaction")
 
     async def _run_compaction(self) -> None:
         try:
             await self._compact()
-        except StoreError as error:
-            if not self.closing:
-                self._refused([], error)
+        except StoreError:
+            # The old file stays in service, and may take appends where there is no room for a second one.
+            self._compact_from = asyncio.get_running_loop().time() + COMPACT_AGAIN
         finally:
             self._compaction = None
 

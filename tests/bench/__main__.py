@@ -1,0 +1,51 @@
+"""`python -m tests.bench`: measure, and print a table (or JSON)."""
+
+import argparse
+import sys
+from collections.abc import Callable
+
+import msgspec
+
+from tests.bench import commands, idle, latency, output, pause, peers, report, scale, throughput
+from tests.bench.report import Figure
+
+ROWS: dict[str, Callable[[bool], list[Figure]]] = {
+    "throughput": throughput.throughput,
+    "peers": peers.peers,
+    "flat": throughput.flat,
+    "enqueue": commands.enqueue,
+    "alone": commands.alone,
+    "questions": commands.questions,
+    "bulk": commands.bulk,
+    "pickup": latency.pick_up,
+    "timers": latency.timers,
+    "idle": idle.idle,
+    "open": scale.opening,
+    "memory": scale.memory,
+    "breadth": scale.breadth,
+    "pause": pause.pause,
+    "output": output.output,
+}
+"""Every measurement by its name, in the order of the table."""
+
+
+def main() -> None:
+    """Take the measurements that are asked for."""
+    parser = argparse.ArgumentParser("python -m tests.bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="smaller sizes: under half a minute for all")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--only", metavar="NAME", nargs="+", choices=ROWS, help=f"only these: {', '.join(ROWS)}")
+    asked = parser.parse_args()
+    figures: list[Figure] = []
+    for name in asked.only or ROWS:
+        sys.stderr.write(f"measuring {name}\n")
+        figures += ROWS[name](asked.quick)
+    if asked.json:
+        document = msgspec.json.encode(report.document(figures, quick=asked.quick))
+        sys.stdout.write(msgspec.json.format(document, indent=2).decode() + "\n")
+    else:
+        report.show(figures, quick=asked.quick, terminal=sys.stdout.isatty())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""Reading the journal back: a torn tail is cut off and kept, anything else is refused, nothing is guessed."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aqueue.errors import DamagedStore, StoreError
+from aqueue.job import Defaults, Job, JobSpec, Outcome
+from aqueue.store import Query
+from aqueue.store.json_store import JsonStore
+
+
+def spec(**fields: Any) -> JobSpec:
+    return JobSpec(**{"command": "true", **fields}).stamped(Defaults())
+
+
+@pytest.fixture
+async def journal(store: Path) -> Path:
+    """The journal of a store with five jobs: two ran, and two came together."""
+    async with JsonStore(store) as queue:
+        await queue.add([spec(id="a")])
+        await queue.settle(await queue.claim(1), Outcome(exit_code=0, stdout="printed\r\n\u2028\n"))
+        await queue.add([spec(id="b"), spec(id="c")])
+        await queue.settle(await queue.claim(1), Outcome(exit_code=1))
+        await queue.add([spec(id="d")])
+        await queue.remove(["d"])
+        await queue.add([spec(id="e")])
+    return store / "jobs.jsonl"
+
+
+async def jobs(journal: Path) -> tuple[dict[str, Job], list[str]]:
+    """What the store holds when it is opened, and what it says about itself."""
+    async with JsonStore(journal.parent) as queue:
+        return {job.id: job async for part in queue.find(Query(output=True)) for job in part}, queue.notes
+
+
+async def refused(journal: Path) -> str:
+    """Why the store cannot be opened; nothing may be changed by the attempt."""
+    before = {path.name: path.read_bytes() for path in journal.parent.iterdir() if path.is_file()}
+    with pytest.raises(DamagedStore) as caught:
+        await JsonStore(journal.parent).__aenter__()
+    assert {path.name: path.read_bytes() for path in journal.parent.iterdir() if path.is_file()} == before
+    return str(caught.value)
+
+
+async def test_a_whole_journal_is_read_as_it_was_written(journal: Path) -> None:
+    found, notes = await jobs(journal)
+    assert {name: job.state for name, job in found.items()} == {
+        "a": "completed",
+        "b": "failed",
+        "c": "pending",
+        "e": "pending",
+    }
+    assert found["a"].stdout == "printed\r\n\u2028\n"
+    assert notes == []
+
+
+async def test_a_missing_and_an_empty_journal_are_an_empty_store(store: Path) -> None:
+    assert await jobs(store / "jobs.jsonl") == ({}, [])
+    (store / "jobs.jsonl").write_bytes(b"")
+    assert await jobs(store / "jobs.jsonl") == ({}, [])
+    assert json.loads((store / "jobs.jsonl").read_text()) == {"aqueue": 1, "next_seq": 1}
+
+
+async def test_a_journal_cut_at_any_byte_holds_what_was_whole_before(journal: Path) -> None:
+    data = journal.read_bytes()
+    for length in range(len(data) - 1, 0, -7):
+        journal.write_bytes(data[:length])
+        found, notes = await jobs(journal)
+        last = data.rfind(b"\n", 0, length) + 1
+        torn = list(journal.parent.glob("jobs.jsonl.torn-*"))
+        kept = journal.read_bytes()
+        assert data.startswith(kept.removesuffix(b"\n"))
+        assert len(kept) <= max(last, len(data.split(b"\n")[0]) + 1)
+        if torn:
+            assert kept + torn[0].read_bytes() == data[:length] or length < 30
+            assert "torn" in notes[0]
+            assert str(torn[0]) in notes[0]
+            torn[0].unlink()
+        assert ("b" in found) == ("c" in found)
+        assert all(job.stdout == "printed\r\n\u2028\n" for name, job in found.items() if job.state == "completed")
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [b'{"id":"x","seq":9', b"\0" * 4096, b"\xff\xfe garbage", b"not json\n", b'{"id":"x"}\n', b"\0\0\0\n\0\0\n", b"\n\0"],
+)
+async def test_a_bad_end_is_put_aside_and_said_and_the_store_goes_on(journal: Path, tail: bytes) -> None:
+    before = await jobs(journal)
+    data = journal.read_bytes()
+    journal.write_bytes(data + tail)
+    found, notes = await jobs(journal)
+    assert found == before[0]
+    assert "torn by a crash" in notes[0]
+    (torn,) = journal.parent.glob("jobs.jsonl.torn-*")
+    assert (torn.read_bytes().lstrip(b"\n"), torn.stat().st_mode & 0o777) == (tail.lstrip(b"\n"), 0o600)
+    async with JsonStore(journal.parent) as queue:
+        await queue.add([spec(id="after")])
+    assert "after" in (await jobs(journal))[0]
+
+
+async def test_a_batch_whose_end_is_missing_is_not_there_at_all(journal: Path) -> None:
+    lines = journal.read_bytes().splitlines(keepends=True)
+    at = next(number for number, line in enumerate(lines) if line.startswith(b'{"together"'))
+    journal.write_bytes(b"".join(lines[: at + 2]))
+    found, notes = await jobs(journal)
+    assert set(found) == {"a"}
+    assert len(notes) == 1
+
+
+@pytest.mark.parametrize("damage", [b"\0" * 20, b"not json", b'{"id":"a","seq":"one"}', b'{"removed":1}', b"\xff"])
+async def test_damage_with_good_lines_behind_it_is_refused_with_the_lines_number(journal: Path, damage: bytes) -> None:
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines[:3], damage + b"\n", *lines[4:]]))
+    why = await refused(journal)
+    assert "line 4 " in why
+    assert "aqueue doctor" in why
+    journal.write_bytes(b"".join(lines))
+    assert len((await jobs(journal))[0]) == 4
+
+
+async def test_damage_in_a_large_journal_is_refused_with_the_lines_number(store: Path) -> None:
+    async with JsonStore(store) as queue:
+        await queue.add([spec(id=f"j{number}") for number in range(5000)])
+    journal = store / "jobs.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    lines[3999] = lines[3999][:-10] + b"\n"
+    journal.write_bytes(b"".join(lines))
+    assert "line 4000 " in await refused(journal)
+
+
+async def test_a_newer_format_is_refused_and_named(journal: Path) -> None:
+    journal.write_bytes(journal.read_bytes().replace(b'{"aqueue":1', b'{"aqueue":2', 1))
+    assert "format 2, from a newer aqueue" in await refused(journal)
+
+
+@pytest.mark.parametrize("first", [b"hello\n", b'{"id":"a"}\n', b"[]\n", b"\0\0\0\0\n"])
+async def test_a_file_that_is_no_journal_is_refused(journal: Path, first: bytes) -> None:
+    journal.write_bytes(first + journal.read_bytes())
+    assert "not an aqueue journal" in await refused(journal)
+
+
+async def test_something_else_in_the_place_of_the_journal_is_refused(store: Path, tmp_path: Path) -> None:
+    store.mkdir(mode=0o700)
+    journal = store / "jobs.jsonl"
+    journal.mkdir()
+    with pytest.raises(StoreError):
+        await JsonStore(store).__aenter__()
+    journal.rmdir()
+    journal.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError):
+        await JsonStore(store).__aenter__()
+    assert not (tmp_path / "elsewhere").exists()
+
+
+async def test_a_store_that_others_can_write_in_is_refused_with_what_mends_it(store: Path) -> None:
+    store.mkdir()
+    store.chmod(0o777)
+    with pytest.raises(StoreError, match=f"chmod 700 {store}"):
+        await JsonStore(store).__aenter__()
+
+
+async def test_a_store_that_could_not_be_opened_is_not_locked(journal: Path) -> None:
+    data = journal.read_bytes()
+    journal.write_bytes(b"hello\n" + data)
+    await refused(journal)
+    before = len(os.listdir("/proc/self/fd"))
+    await refused(journal)
+    assert len(os.listdir("/proc/self/fd")) == before
+    journal.write_bytes(data)
+    assert len((await jobs(journal))[0]) == 4
+
+
+async def test_lines_that_are_empty_are_no_damage(journal: Path) -> None:
+    before = (await jobs(journal))[0]
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines[:3], b"\n", *lines[3:]]))
+    try:
+        found = (await jobs(journal))[0]
+    except DamagedStore as error:
+        assert "line 4 " in str(error)  # noqa: PT017
+    else:
+        assert found == before
+
+
+async def test_ids_and_numbers_that_were_used_stay_used(journal: Path) -> None:
+    async with JsonStore(journal.parent) as queue:
+        seen = {json.loads(line).get("seq", 0) for line in journal.read_bytes().splitlines()}
+        (job,) = await queue.add([spec()])
+        assert job.seq > max(seen)

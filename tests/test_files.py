@@ -1,0 +1,126 @@
+"""What attempts leave behind."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from aqueue.files import Files, parse_status
+from aqueue.job import Attempt, Job
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files(tmp_path, 10)
+
+
+@pytest.fixture
+def job() -> Job:
+    attempts = tuple(Attempt(started_at=NOW, worker=1, token=f"r.1.7-{number}") for number in (1, 2))
+    return Job(id="../../etc", seq=7, command="x", created_at=NOW, history=attempts)
+
+
+def write(files: Files, data: bytes, stream: str = "out") -> Path:
+    path = Path(files.output_path(7, 2, stream))
+    path.write_bytes(data)
+    return path
+
+
+def ended(job: Job, exit_code: int, *, stdout: str = "", stderr: str = "", error: str | None = None) -> Job:
+    latest = replace(job.history[-1], finished_at=NOW, exit_code=exit_code, error=error)
+    return replace(job, history=(*job.history[:-1], latest), stdout=stdout, stderr=stderr)
+
+
+def test_a_file_is_named_by_number_and_attempt_and_never_by_an_id(files: Files, job: Job) -> None:
+    path = Path(files.output_path(job.seq, 2, "err"))
+    assert (path.parent, path.name) == (files.output, "7-2.err")
+
+
+def test_folders_are_private(files: Files) -> None:
+    assert {path.stat().st_mode & 0o777 for path in (files.output, files.status)} == {0o700}
+
+
+def test_short_output_is_read_whole_and_long_output_to_its_last_bytes(files: Files, job: Job) -> None:
+    write(files, b"hello\n")
+    assert files.peek(job, "out") == "hello\n"
+    write(files, b"0123456789")
+    assert files.peek(job, "out") == "0123456789"
+    write(files, b"0123456789abcdef")
+    assert files.peek(job, "out") == "6789abcdef"
+
+
+def test_bytes_that_are_no_text_are_shown_replaced(files: Files, job: Job) -> None:
+    write(files, b"\xff\xfeok")
+    assert files.peek(job, "out") == "\N{REPLACEMENT CHARACTER}" * 2 + "ok"
+
+
+def test_output_that_is_gone_reads_as_nothing(files: Files, job: Job) -> None:
+    assert files.peek(job, "out") == ""
+
+
+def test_a_success_keeps_no_file_that_says_no_more_than_the_record(files: Files, job: Job) -> None:
+    out, err = write(files, b"hello"), write(files, b"", "err")
+    files.tidy(ended(job, 0, stdout="hello"))
+    assert (out.exists(), err.exists()) == (False, False)
+
+
+def test_a_file_that_says_more_than_the_record_stays(files: Files, job: Job) -> None:
+    long, bytes_ = write(files, b"0123456789abcdef"), write(files, b"\xff", "err")
+    files.tidy(ended(job, 0, stdout="6789abcdef", stderr="\N{REPLACEMENT CHARACTER}"))
+    assert (long.read_bytes(), bytes_.read_bytes()) == (b"0123456789abcdef", b"\xff")
+
+
+def test_a_failed_attempts_output_stays_but_an_empty_file_goes(files: Files, job: Job) -> None:
+    for failure in (ended(job, 1, stdout="x"), ended(job, 0, stdout="x", error="time limit of 1 s exceeded")):
+        out, err = write(files, b"x"), write(files, b"", "err")
+        files.tidy(failure)
+        assert (out.exists(), err.exists()) == (True, False)
+
+
+def test_a_running_attempts_files_are_left_alone(files: Files, job: Job) -> None:
+    out = write(files, b"")
+    files.tidy(replace(job, stdout="", stderr=""))
+    assert out.exists()
+
+
+def test_removing_a_jobs_output_removes_that_of_every_attempt_and_of_no_other_job(files: Files, job: Job) -> None:
+    mine = [files.output_path(7, number, stream) for number in (1, 2) for stream in ("out", "err")]
+    other = Path(files.output_path(77, 1, "out"))
+    for path in (*mine, other):
+        Path(path).write_bytes(b"x")
+    files.remove_output(job)
+    assert list(files.output.iterdir()) == [other]
+    files.remove_output(job)
+
+
+def test_a_status_is_found_by_its_token(files: Files) -> None:
+    (files.status / "run.3").write_text("run.3.1-1 0\nrun.3.2-1 7\n")
+    assert files.find_status("run.3.2-1") == (7, "")
+    assert files.find_status("run.3.9-1") == (None, "")
+    assert files.find_status("other.3.2-1") == (None, "")
+
+
+def test_a_status_of_pools_that_are_gone_is_dropped_but_for_those_to_keep(files: Files) -> None:
+    for name in ("old.1", "old.2", "adopted.1"):
+        (files.status / name).touch()
+    files.drop_statuses(frozenset({"adopted"}))
+    assert [path.name for path in files.status.iterdir()] == ["adopted.1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("r.1.7-2 0\n", (0, "")),
+        ("Killed\nr.1.7-2 137\n", (137, "Killed")),
+        ("Killed\nr.1.6-1 137\nr.1.7-2 137\n", (137, "")),
+        ("r.1.7-22 5\n", (None, "")),
+        ("sh: 1: cannot fork\n", (None, "sh: 1: cannot fork")),
+        ("r.1.7-2 ", (None, "r.1.7-2 ")),
+        ("", (None, "")),
+    ],
+)
+def test_a_status_line_is_read_with_the_shells_remark_before_it(text: str, expected: tuple[int | None, str]) -> None:
+    assert parse_status(text, "r.1.7-2") == expected
