@@ -4,6 +4,7 @@ Both are a `Queue`: the same questions as the command line, as coroutines.
 """
 
 import asyncio
+import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -29,6 +30,7 @@ from aqueue.job import Job, JobSpec, State, utc_now
 from aqueue.pool import Changes, Workers
 from aqueue.store import Store, open_store
 
+_log = logging.getLogger("aqueue")
 _PART = 1000
 """How many jobs one message of a batch holds."""
 
@@ -275,9 +277,12 @@ class Pool(Queue):
         try:
             async with AsyncExitStack() as stack:
                 store = await self._take_store(stack)
+                store.report = _log.warning
                 files = Files(Path(self.config.store), self.config.output_limit)
                 self._workers = Workers(store, files, self.config)
                 self._session = self.session()
+                if self._stop is not None:
+                    self._workers.stop(**self._stop)
                 await self._workers.recover()
                 self.recovered = [*store.notes, *self._workers.notes]
                 await self._work(self._workers)
@@ -301,8 +306,7 @@ class Pool(Queue):
             await door.open()
             try:
                 self._ready.set()
-                if self._stop is None:
-                    await workers.run(self.config.workers)
+                await workers.run(self.config.workers)
             finally:
                 await door.close()
         finally:

@@ -155,14 +155,15 @@ def exit_descriptor(pid: int) -> int:
     return fd
 
 
-def raise_descriptor_limit() -> None:
-    """Let this process open as many files as it may: a running command takes two descriptors."""
+def allow_descriptors(count: int) -> None:
+    """Let this process open `count` files, as far as it may. No more: commands inherit the limit, and some
+    close every descriptor up to it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if sys.platform == "darwin":
-        hard = min(hard, 10240)
-    if soft < hard or hard == resource.RLIM_INFINITY:
+    if hard != resource.RLIM_INFINITY:
+        count = min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < count:
         with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
 
 
 def socket_path(store: Path) -> Path:

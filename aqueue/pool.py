@@ -12,13 +12,16 @@ from anyio import CancelScope, create_task_group
 from anyio.abc import TaskGroup
 from msgspec.structs import replace
 
+from aqueue import platform
 from aqueue.config import Config
 from aqueue.errors import InvalidRequest
 from aqueue.files import Files
 from aqueue.job import Job, Outcome, State, utc_now
-from aqueue.process import Command, Runner, survivors
+from aqueue.process import Command, Runner, Survivors, survivors
 from aqueue.store import Query, Store
 
+_DESCRIPTORS = 1024
+"""Open files beside those of commands, of which each takes up to four: above all connections."""
 RETENTION_PAUSE = 60.0
 """Seconds between two removals of finished jobs, at the least."""
 
@@ -37,6 +40,8 @@ class Workers:
         self._group: TaskGroup | None = None
         self._grace: asyncio.TimerHandle | None = None
         self._adopted: list[tuple[Job, int]] = []
+        self._unwanted: set[str] = set()
+        """Jobs that were cancelled in the moment in which a worker claimed them."""
         store.listen(files.tidy)
 
     async def recover(self) -> None:
@@ -44,22 +49,23 @@ class Workers:
         left = [job async for part in self.store.find(Query(states=frozenset({State.PROCESSING}))) for job in part]
         if left:
             running = survivors()
-            for job in left:
-                await self._recover_one(job, running.get(job.history[-1].token, []))
+            async with create_task_group() as tasks:
+                for job in left:
+                    tasks.start_soon(self._recover_one, job, running.get(job.history[-1].token))
+            await self.store.flush()
             if self._adopted:
                 self.notes.append(f"adopted {len(self._adopted)} running commands of an earlier pool")
         keep = {job.history[-1].token.split(".")[0] for job, _ in self._adopted}
         self.files.drop_statuses(frozenset(keep))
 
-    async def _recover_one(self, job: Job, alive: list[int]) -> None:
+    async def _recover_one(self, job: Job, alive: Survivors | None) -> None:
         code, _ = self.files.find_status(job.history[-1].token)
         command = Command(job, self.config.kill_after)
-        if code is None and alive:
-            leads = self.runner.leads(alive[0])
-            if leads and self.config.orphans == "adopt":
-                self._adopted.append((job, alive[0]))
+        if code is None and alive is not None:
+            if alive.shell is not None and self.config.orphans == "adopt":
+                self._adopted.append((job, alive.shell))
                 return
-            await self.runner.end_survivors(command, alive)
+            await self.runner.end_survivors(command, alive.processes)
         await self.store.settle(job, await self.runner.conclude(command))
 
     async def run(self, count: int) -> None:
@@ -84,13 +90,16 @@ class Workers:
         self.resize(config.workers)
 
     def resize(self, count: int) -> None:
-        """Change the number of workers; those who go finish what they run. More adopted commands than workers
-        run all the same."""
+        """Change the number of workers; those who go finish what they run. Adopted commands run on with more of
+        them than workers, and while the pool stops."""
         assert self._group is not None
         for number in [number for number in self._claims if number > count]:
             self._claims.pop(number).cancel()
+        platform.allow_descriptors(_DESCRIPTORS + 4 * count)
+        if self.stopping:
+            count = 0
         for number in range(1, max(count, len(self._adopted)) + 1):
-            if number not in self._claims and not self.stopping:
+            if number not in self._claims:
                 adopted = self._adopted[number - 1] if number <= len(self._adopted) else None
                 self._claims[number] = CancelScope()
                 self._group.start_soon(self._work, number, adopted, self._claims[number])
@@ -106,7 +115,13 @@ class Workers:
             while not claims.cancel_called:
                 job = await self.store.claim(number)
                 with CancelScope(shield=True):
-                    await self._settle(job, await self.runner.run(job))
+                    await self._settle(job, await self._run(job))
+
+    async def _run(self, job: Job) -> Outcome | None:
+        if job.id in self._unwanted:
+            self._unwanted.remove(job.id)
+            return Outcome(error="cancelled", cancelled=True)
+        return await self.runner.run(job)
 
     async def _settle(self, job: Job, outcome: Outcome | None) -> None:
         if outcome is not None:
@@ -119,16 +134,11 @@ class Workers:
         for scope in self._claims.values():
             scope.cancel()
         if leave_running:
-            for command in self.runner.running.values():
-                command.leave()
+            self.runner.leave_all()
         elif now:
-            self._end_all()
+            self.runner.end_all()
         elif self._grace is None:
-            self._grace = asyncio.get_running_loop().call_later(self.config.grace, self._end_all)
-
-    def _end_all(self) -> None:
-        for command in self.runner.running.values():
-            command.end("interrupted: the pool was stopped", interrupted=True)
+            self._grace = asyncio.get_running_loop().call_later(self.config.grace, self.runner.end_all)
 
     async def cancel(self, name: str) -> Job:
         """Cancel a job, ending its command if it runs. Raises `UnknownJob`, `InvalidRequest`."""
@@ -137,8 +147,9 @@ class Workers:
             job = await self.store.get(name)
             if job.state is not State.PROCESSING:
                 return await self.store.cancel(name)
-            raise InvalidRequest(f"job {name} is just changing its state: try again")
-        command.end("cancelled", cancelled=True)
+            self._unwanted.add(name)  # it is just being claimed
+        else:
+            command.end("cancelled", cancelled=True)
         return await self.store.wait(name)
 
     def live(self, job: Job) -> Job:
@@ -158,7 +169,7 @@ class Workers:
             if self.store.settled_down():
                 quiet.set()
 
-        deaf = self.store.listen(look)
+        deaf = self.store.listen(look, lambda _: look(None))
         try:
             look(None)
             await quiet.wait()

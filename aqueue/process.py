@@ -10,6 +10,7 @@ import contextlib
 import os
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import NamedTuple
 
 import psutil
 from anyio import CancelScope
@@ -20,6 +21,7 @@ from aqueue.job import Job, Outcome
 
 TOKEN = "AQUEUE_TOKEN"
 _TRUNCATE_EVERY = 1000
+_STOPPED = "interrupted: the pool was stopped"
 
 
 class Command:
@@ -46,7 +48,10 @@ class Command:
             self._after(time_left, lambda: self.end(reason))
 
     def end(self, reason: str, *, interrupted: bool = False, cancelled: bool = False) -> None:
-        """Send SIGTERM to the process group, and SIGKILL `kill_after` seconds later. The first reason counts."""
+        """Send SIGTERM to the process group, and SIGKILL `kill_after` seconds later. The first reason counts, but
+        a job that is cancelled while its command is being ended is cancelled all the same."""
+        if cancelled and self.ending is not None:
+            self.cancelled, self.interrupted = True, False
         if self.ending is None:
             self.ending, self.interrupted, self.cancelled = reason, interrupted, cancelled
             if self.group is not None:
@@ -75,6 +80,15 @@ class Command:
         self._timers.append(asyncio.get_running_loop().call_later(max(0.0, seconds), action))
 
 
+class Survivors(NamedTuple):
+    """What runs of an attempt of an earlier pool: the shell that will write its exit status, and all of it."""
+
+    shell: int | None
+    """It leads the attempt's process group, and its command line names the attempt; what the command started in
+    a session of its own does not."""
+    processes: list[int]
+
+
 class Runner:
     """Runs the attempts of one pool."""
 
@@ -86,6 +100,7 @@ class Runner:
         self.running: dict[str, Command] = {}
         self.left = False
         """Whether a command was left running: its exit status is still to come."""
+        self._ending = self._leaving = False
         self._status: dict[int, int] = {}
         self._starts: dict[int, int] = {}
         self._inherited = {os.fsencode(name): os.fsencode(value) for name, value in os.environ.items()}
@@ -96,9 +111,10 @@ class Runner:
 
     async def run(self, job: Job) -> Outcome | None:
         """Run the command of a claimed job to its end; None if it was left running."""
-        command = Command(job, self.config.kill_after)
-        self.running[job.id] = command
+        command = self._begin(job)
         try:
+            if command.ending is not None:
+                return self._ended(command, None, None)
             try:
                 process = await self._start(job)
             except (OSError, ValueError) as error:
@@ -119,8 +135,7 @@ class Runner:
 
     async def adopt(self, job: Job, leader: int) -> Outcome | None:
         """Wait for a command that an earlier pool started and that runs as process `leader`; like `run`."""
-        command = Command(job, self.config.kill_after)
-        self.running[job.id] = command
+        command = self._begin(job)
         used = (datetime.now(job.created_at.tzinfo) - job.history[-1].started_at).total_seconds()
         command.started(leader, None if job.timeout is None else job.timeout - used)
         try:
@@ -133,12 +148,25 @@ class Runner:
             command.release()
             del self.running[job.id]
 
-    def leads(self, pid: int) -> bool:
-        """Whether `pid` is the shell of an attempt, which leads its group, and not only what is left of one."""
-        try:
-            return os.getpgid(pid) == pid
-        except ProcessLookupError:
-            return False
+    def end_all(self) -> None:
+        """End what runs, and what is begun from now on."""
+        self._ending = True
+        for command in self.running.values():
+            command.end(_STOPPED, interrupted=True)
+
+    def leave_all(self) -> None:
+        """Let what runs, and what is begun from now on, go on for a later pool."""
+        self._leaving = True
+        for command in self.running.values():
+            command.leave()
+
+    def _begin(self, job: Job) -> Command:
+        command = self.running[job.id] = Command(job, self.config.kill_after)
+        if self._leaving:
+            command.leave()
+        elif self._ending:
+            command.end(_STOPPED, interrupted=True)
+        return command
 
     async def end_survivors(self, command: Command, alive: list[int]) -> None:
         """End the processes of an attempt that an earlier pool started."""
@@ -291,18 +319,19 @@ def group_members(group: int) -> list[int]:
     return members
 
 
-def survivors() -> dict[str, list[int]]:
-    """The processes of this user that run an attempt, by its token: its shell (which leads the group) first."""
-    found: dict[str, list[int]] = {}
+def survivors() -> dict[str, Survivors]:
+    """The processes of this user that run an attempt, by its token."""
+    found: dict[str, Survivors] = {}
     for process in psutil.process_iter():
         try:
             token = process.environ().get(TOKEN)
             if token is None or process.status() == psutil.STATUS_ZOMBIE or process.pid == os.getpid():
                 continue
-            at = 0 if os.getpgid(process.pid) == process.pid else len(found.get(token, ()))
-            found.setdefault(token, []).insert(at, process.pid)
+            leads = os.getpgid(process.pid) == process.pid and any(token in word for word in process.cmdline())
         except (ProcessLookupError, PermissionError, psutil.Error):
             continue
+        shell, others = found.get(token, (None, []))
+        found[token] = Survivors(process.pid if leads else shell, [*others, process.pid])
     return found
 
 

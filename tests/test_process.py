@@ -336,8 +336,8 @@ async def test_a_command_left_running_goes_on_and_is_found_by_its_token(run: Ben
 
     later = Runner("later", run.files, config)
     alive = survivors()[job.history[-1].token]
-    assert later.leads(alive[0])
-    adopting = asyncio.create_task(later.adopt(job, alive[0]))
+    assert alive.shell is not None
+    adopting = asyncio.create_task(later.adopt(job, alive.shell))
     await asyncio.to_thread(go.write_text, "go\n")
     outcome = await asyncio.wait_for(adopting, PATIENCE)
     assert outcome is not None

@@ -30,6 +30,7 @@ COMMANDS = {
     "config": "config",
     "export": "transfer",
     "import": "transfer",
+    "doctor": "doctor",
 }
 """Every command, in the order of the help, and the module that holds it."""
 

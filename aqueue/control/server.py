@@ -20,6 +20,8 @@ from aqueue.errors import AqueueError, InvalidRequest, StoreError
 T = TypeVar("T")
 _PART = 500
 """Jobs in one message."""
+_GOODBYE = 2.0
+"""Seconds in which an asker must have read what it is owed when the door, or its connection, closes."""
 
 
 class Server:
@@ -40,7 +42,7 @@ class Server:
             door = platform.listen(self.path)
         except OSError as error:
             raise StoreError(f"cannot listen at {self.path}: {error.strerror}") from error
-        self._server = await asyncio.start_unix_server(self._connected, sock=door)
+        self._server = await asyncio.start_unix_server(self._connected, sock=door, backlog=512)
 
     async def close(self) -> None:
         """Let everybody go, and remove the socket."""
@@ -50,7 +52,11 @@ class Server:
         self._server.close()
         for task in self._waiting:
             task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        if self._connections:
+            _, slow = await asyncio.wait(self._connections, timeout=_GOODBYE)
+            for task in slow:
+                task.cancel()
+            await asyncio.gather(*slow, return_exceptions=True)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -65,10 +71,8 @@ class Server:
         except asyncio.CancelledError:
             pass  # the door closes: asyncio's stream server expects its tasks to end quietly
         finally:
+            await _hang_up(writer)
             self._connections.discard(task)
-            writer.close()
-            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
-                await writer.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         session = self._session()
@@ -109,6 +113,18 @@ class Server:
             await _send(writer, wire.failed(error))
         else:
             await _send(writer, Done())
+
+
+async def _hang_up(writer: asyncio.StreamWriter) -> None:
+    """Close a connection once its asker has read what was sent, for which there is little time."""
+    writer.close()
+    try:
+        async with asyncio.timeout(_GOODBYE):
+            await writer.wait_closed()
+    except ConnectionError:
+        pass
+    except (TimeoutError, asyncio.CancelledError):
+        writer.transport.abort()
 
 
 async def _read(reader: asyncio.StreamReader) -> bytes:

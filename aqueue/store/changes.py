@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+from aqueue.errors import PoolGone
 from aqueue.job import Job
 
 
@@ -11,20 +12,27 @@ class Announcements:
 
     def __init__(self) -> None:
         self._listeners: list[Callable[[Job], None]] = []
+        self._gone: list[Callable[[str], None]] = []
         self._waiters: dict[str, list[asyncio.Future[Job | None]]] = {}
 
-    def listen(self, hear: Callable[[Job], None]) -> Callable[[], None]:
-        """Call `hear` with each changed job; return what ends that."""
+    def listen(
+        self, hear: Callable[[Job], None], gone: Callable[[str], None] | None = None
+    ) -> Callable[[], None]:
+        """Call `hear` with each changed job, `gone` with the id of each that was removed; return what ends that."""
         self._listeners.append(hear)
+        if gone is not None:
+            self._gone.append(gone)
 
         def stop() -> None:
             if hear in self._listeners:
                 self._listeners.remove(hear)
+            if gone in self._gone:
+                self._gone.remove(gone)
 
         return stop
 
     async def end_of(self, name: str) -> Job | None:
-        """The job once it has ended; None once it is removed."""
+        """The job once it has ended; None once it is removed. Raises `PoolGone` if the store closes before."""
         waiter: asyncio.Future[Job | None] = asyncio.get_running_loop().create_future()
         waiters = self._waiters.setdefault(name, [])
         waiters.append(waiter)
@@ -45,7 +53,17 @@ class Announcements:
 
     def removed(self, name: str) -> None:
         """Tell that a job is gone."""
+        for gone in tuple(self._gone):
+            gone(name)
         self._tell(name, None)
+
+    def close(self) -> None:
+        """Tell all who still wait that nothing more will happen."""
+        for name, waiters in self._waiters.items():
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_exception(PoolGone(f"the pool stopped before job {name} had ended"))
+        self._waiters.clear()
 
     def _tell(self, name: str, job: Job | None) -> None:
         for waiter in self._waiters.pop(name, ()):

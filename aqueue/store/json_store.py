@@ -37,6 +37,7 @@ class JsonStore:
         self.path = path
         self.run_id = os.urandom(5).hex()
         self.notes: list[str] = []
+        self.report: Callable[[str], None] = lambda line: None
         self._queues = queues
         self.max_interruptions = max_interruptions
         self._jobs: dict[str, Job] = {}
@@ -52,7 +53,11 @@ class JsonStore:
         self._announce = Announcements()
         self._journal = Journal(path / "jobs.jsonl")
         self._writer = Writer(
-            self._journal, committed=self._committed, compact=self._compact, alive=lambda: len(self._jobs)
+            self._journal,
+            committed=self._committed,
+            compact=self._compact,
+            alive=lambda: len(self._jobs),
+            report=lambda line: self.report(line),
         )
         self._lock = -1
 
@@ -87,6 +92,7 @@ class JsonStore:
         try:
             await self._writer.close()
         finally:
+            self._announce.close()
             self._journal.close()
             os.close(self._lock)
 
@@ -231,6 +237,9 @@ class JsonStore:
             self._announce.removed(job.id)
         return gone
 
+    async def flush(self) -> None:
+        await self._writer.write([encode(Together(0))])
+
     # Questions
 
     async def get(self, name: str) -> Job:
@@ -270,8 +279,10 @@ class JsonStore:
         active = any(self._counts[name][state] for name in served for state in (State.PROCESSING, State.FAILED))
         return not active and self._schedule.idle and not self._unwritten
 
-    def listen(self, hear: Callable[[Job], None]) -> Callable[[], None]:
-        return self._announce.listen(hear)
+    def listen(
+        self, hear: Callable[[Job], None], gone: Callable[[str], None] | None = None
+    ) -> Callable[[], None]:
+        return self._announce.listen(hear, gone)
 
     # In memory
 

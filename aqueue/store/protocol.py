@@ -46,6 +46,8 @@ class Store(AbstractAsyncContextManager["Store"], Protocol):
 
     run_id: str
     """Names this opening of the store among all others; the first part of every attempt's token."""
+    report: Callable[[str], None]
+    """Called with a line when the store cannot be written, and when it can again."""
     max_interruptions: int
     """A job that was interrupted so many times is dead."""
     notes: list[str]
@@ -73,6 +75,10 @@ class Store(AbstractAsyncContextManager["Store"], Protocol):
         """The attempt that `claim` began is over. Others learn of it once it is durable."""
         ...
 
+    async def flush(self) -> None:
+        """Return once everything that was settled is durable. Raises `StoreError` if that cannot be now."""
+        ...
+
     async def get(self, name: str) -> Job:
         """The job with its output. Raises `UnknownJob`."""
         ...
@@ -94,7 +100,8 @@ class Store(AbstractAsyncContextManager["Store"], Protocol):
         ...
 
     async def wait(self, name: str) -> Job:
-        """The job, with its output, once it has ended. Raises `UnknownJob`, also if it is removed meanwhile."""
+        """The job, with its output, once it has ended. Raises `UnknownJob`, also if it is removed meanwhile, and
+        `PoolGone` if the store is closed before."""
         ...
 
     def counts(self) -> Counts: ...
@@ -107,6 +114,9 @@ class Store(AbstractAsyncContextManager["Store"], Protocol):
         """Whether no job of the served queues is due, running or waiting for a retry."""
         ...
 
-    def listen(self, hear: Callable[[Job], None]) -> Callable[[], None]:
-        """Call `hear` with each job after each durable change of state; return what ends that."""
+    def listen(
+        self, hear: Callable[[Job], None], gone: Callable[[str], None] | None = None
+    ) -> Callable[[], None]:
+        """Call `hear` with each job after each durable change of state, and `gone` with the id of each that was
+        removed; return what ends that."""
         ...

@@ -44,6 +44,7 @@ class Writer:
         committed: Callable[[Entry, int], Awaitable[None]],
         compact: Callable[[], Awaitable[None]],
         alive: Callable[[], int],
+        report: Callable[[str], None],
     ) -> None:
         self.trouble: str | None = None
         self.healthy = asyncio.Event()
@@ -52,6 +53,7 @@ class Writer:
         self._committed = committed
         self._compact = compact
         self._alive = alive
+        self._report = report
         self._entries: list[Entry] = []
         self._work = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -141,9 +143,12 @@ class Writer:
             await self._journal.write(PROBE, 1)
         self.trouble = None
         self.healthy.set()
+        self._report("the store can be written again")
 
     def _refused(self, group: list[Entry], error: StoreError) -> None:
         """Tell the askers, keep the facts, and try again later."""
+        if self.trouble is None:
+            self._report(f"nothing new is started until the store can be written again: {error}")
         self.trouble = str(error)
         self.healthy.clear()
         facts = []

@@ -1,6 +1,7 @@
 """`python -m tests.bench`: measure, and print a table (or JSON)."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
 
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--only", metavar="NAME", nargs="+", choices=ROWS, help=f"only these: {', '.join(ROWS)}")
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as for Ctrl-C: what was started is ended
     figures: list[Figure] = []
     for name in asked.only or ROWS:
         sys.stderr.write(f"measuring {name}\n")

@@ -11,14 +11,14 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import msgspec
 
 from aqueue.api import Pool
 from aqueue.config import Config
-from aqueue.job import Job, JobSpec
+from aqueue.job import Job, JobSpec, State
 from tests.bench import stores
 from tests.bench.commands import json_lines
 from tests.bench.report import Figure
@@ -54,9 +54,9 @@ def _stall(work: str, size: int) -> float:
 
 
 def _mostly_dead(alive: int) -> Iterator[Job]:
-    """So many lines for so many jobs that the next change brings a compaction."""
-    again = (job for _ in range(10) for job in stores.backlog(alive))
-    return chain(stores.backlog(alive), (job for job, _ in zip(again, range(alive + 5100), strict=False)))
+    """So many jobs, and so many dead lines that a few changes more bring a compaction."""
+    again = chain.from_iterable(stores.backlog(alive) for _ in range(10))
+    return chain(stores.backlog(alive), islice(again, alive + 4985))
 
 
 class Ticker:
@@ -101,9 +101,10 @@ async def _measure(work: str, store: str, lines: str, size: int) -> float:
 
 
 async def _compaction(pool: Pool, journal: str) -> None:
-    """One more change, and the journal is a new file some time later."""
+    """A few changes more, and some time later the journal is a new file."""
     before = os.stat(journal).st_ino
-    await pool.enqueue("true")
+    waiting = [job.id async for job in pool.jobs(State.PENDING, limit=20)]
+    await pool.cancel(*waiting)
     async with asyncio.timeout(PATIENCE):
         while os.stat(journal).st_ino == before:  # noqa: ASYNC110 - no event tells of it
             await asyncio.sleep(0.005)
