@@ -8,7 +8,7 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -384,10 +384,11 @@ class Connection(Queue):
                 return
             break
         try:
-            writer.write(wire.pack(requests.Hello()))
-            for part in parts:
-                writer.writelines(wire.pack_parts(part))
-                await writer.drain()
+            with suppress(ConnectionError):  # the pool says why, if it can, in what it sent before
+                writer.write(wire.pack(requests.Hello()))
+                for part in parts:
+                    writer.writelines(wire.pack_parts(part))
+                    await writer.drain()
             wire.check_hello(await _receive(reader))
             while not isinstance(reply := await _receive(reader), requests.Done):
                 if isinstance(reply, requests.Failed):

@@ -49,6 +49,16 @@ class Files:
             return None, ""
         return parse_status(text, token)
 
+    def has_statuses(self) -> bool:
+        """Whether a pool has left exit statuses behind."""
+        return any(self.status.iterdir())
+
+    def knows(self, token: str) -> bool:
+        """Whether `token` is that of an attempt of this store."""
+        run, _, rest = token.partition(".")
+        slot = rest.partition(".")[0]
+        return slot.isdigit() and self._status_path(run, int(slot)).exists()
+
     def drop_statuses(self, keep: frozenset[str] = frozenset()) -> None:
         """Remove the status files of pools that are gone, but those of the runs in `keep`."""
         for path in self.status.iterdir():

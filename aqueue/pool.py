@@ -16,7 +16,7 @@ from aqueue import platform
 from aqueue.config import Config
 from aqueue.errors import InvalidRequest
 from aqueue.files import Files
-from aqueue.job import Job, Outcome, State, utc_now
+from aqueue.job import WAITING_STATES, Job, Outcome, State, utc_now
 from aqueue.process import Command, Runner, Survivors, survivors
 from aqueue.store import Query, Store
 
@@ -47,16 +47,31 @@ class Workers:
     async def recover(self) -> None:
         """Deal with every job that an earlier pool left in `processing`."""
         left = [job async for part in self.store.find(Query(states=frozenset({State.PROCESSING}))) for job in part]
+        running = survivors() if left or self.files.has_statuses() else {}
+        strays = {token: alive for token, alive in running.items() if self.files.knows(token)}
         if left:
-            running = survivors()
             async with create_task_group() as tasks:
                 for job in left:
-                    tasks.start_soon(self._recover_one, job, running.get(job.history[-1].token))
+                    token = job.history[-1].token
+                    strays.pop(token, None)
+                    tasks.start_soon(self._recover_one, job, running.get(token))
             await self.store.flush()
             if self._adopted:
                 self.notes.append(f"adopted {len(self._adopted)} running commands of an earlier pool")
+        if strays:
+            await self._end_unrecorded(strays)
         keep = {job.history[-1].token.split(".")[0] for job, _ in self._adopted}
         self.files.drop_statuses(frozenset(keep))
+
+    async def _end_unrecorded(self, strays: dict[str, Survivors]) -> None:
+        """End the commands of waiting jobs: a claim survives the end of its pool, but not of one whose disk failed
+        to sync it as well. The job will run again, and must not run beside itself."""
+        attempts = {token.rpartition(".")[2]: alive for token, alive in strays.items()}
+        async for part in self.store.find(Query(states=WAITING_STATES)):
+            for job in part:
+                alive = attempts.get(f"{job.seq}-{len(job.history) + 1}")
+                if alive is not None:
+                    await self.runner.end_survivors(Command(job, self.config.kill_after), alive.processes)
 
     async def _recover_one(self, job: Job, alive: Survivors | None) -> None:
         code, _ = self.files.find_status(job.history[-1].token)

@@ -1,4 +1,4 @@
-"""What tests of every part share: a store of their own, a pool in this process or another, and a look at what is left."""
+"""What tests of every part share: a store, a pool in this process or another, and a look at what is left."""
 
 import asyncio
 import os
@@ -59,6 +59,59 @@ def start_pool(store: Path) -> Iterator[StartPool]:
         process.communicate(timeout=PATIENCE)
 
 
+class Pipe:
+    """A named pipe: a command says with it that it is ready (`echo > PATH`), or waits for leave (`read x < PATH`)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        os.mkfifo(path)
+        self.fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._read = b""
+
+    async def read(self) -> str:
+        """The next line that somebody writes."""
+        loop = asyncio.get_running_loop()
+        while b"\n" not in self._read:
+            some = asyncio.Event()
+            loop.add_reader(self.fd, some.set)
+            try:
+                await asyncio.wait_for(some.wait(), PATIENCE)
+            finally:
+                loop.remove_reader(self.fd)
+            self._read += os.read(self.fd, 4096)
+        line, _, self._read = self._read.partition(b"\n")
+        return line.decode()
+
+    def write(self, line: str = "go") -> None:
+        """Let one of those who read go on."""
+        os.write(self.fd, f"{line}\n".encode())
+
+
+@pytest.fixture
+def make_pipe(tmp_path: Path) -> Iterator[Callable[[str], Pipe]]:
+    pipes: list[Pipe] = []
+
+    def make(name: str) -> Pipe:
+        pipes.append(Pipe(tmp_path / name))
+        return pipes[-1]
+
+    yield make
+    for pipe in pipes:
+        os.close(pipe.fd)
+
+
+@pytest.fixture
+def ready(make_pipe: Callable[[str], Pipe]) -> Pipe:
+    """For a command to say that it is ready."""
+    return make_pipe("ready")
+
+
+@pytest.fixture
+def go(make_pipe: Callable[[str], Pipe]) -> Pipe:
+    """For a command to wait until it may go on."""
+    return make_pipe("go")
+
+
 def open_files() -> dict[int, str]:
     """This process's file descriptors and what they are."""
     found = {}
@@ -82,7 +135,8 @@ def run_clean() -> RunClean:
     def run(program: Coroutine[None, None, None]) -> None:
         async def watched() -> set[str]:
             before = open_files()
-            await asyncio.wait_for(program, PATIENCE)
+            async with asyncio.timeout(PATIENCE):
+                await program
             assert {what for fd, what in open_files().items() if fd not in before} == set()
             tasks = asyncio.all_tasks() - {asyncio.current_task()}
             await asyncio.sleep(0)  # a task that was cancelled needs one turn to end

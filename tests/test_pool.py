@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -18,37 +18,13 @@ from aqueue import InvalidRequest, Job, JobSpec, Pool, PoolGone, PoolRunning, St
 from aqueue.config import Config
 from aqueue.process import group_members
 
-from .conftest import PATIENCE, StartPool
+from .conftest import PATIENCE, Pipe, StartPool
 
 T = TypeVar("T")
 
 
 async def soon(step: Awaitable[T]) -> T:
     return await asyncio.wait_for(step, PATIENCE)
-
-
-class Pipe:
-    """A named pipe by which a command says that it is ready, or waits until it may go on."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        os.mkfifo(path)
-
-    async def read(self) -> str:
-        return await soon(asyncio.to_thread(self.path.read_text))
-
-    async def write(self, text: str = "go\n") -> None:
-        await soon(asyncio.to_thread(self.path.write_text, text))
-
-
-@pytest.fixture
-def ready(tmp_path: Path) -> Pipe:
-    return Pipe(tmp_path / "ready")
-
-
-@pytest.fixture
-def go(tmp_path: Path) -> Pipe:
-    return Pipe(tmp_path / "go")
 
 
 async def run(pool: Pool, command: str, **fields: object) -> Job:
@@ -241,7 +217,7 @@ async def test_a_running_job_is_cancelled_with_all_its_processes(config: Config,
 
 async def test_a_job_is_cancelled_right_after_it_was_enqueued(config: Config) -> None:
     async with Pool(config=config) as pool:
-        for number in range(20):
+        for number in range(10):
             await pool.enqueue("sleep 60", id=f"j{number}")
             (job,) = await soon(pool.cancel(f"j{number}"))
             assert job.state is State.CANCELLED
@@ -328,13 +304,13 @@ async def test_a_drain_ends_when_the_pool_stops(config: Config) -> None:
 
 async def test_a_stop_lets_what_runs_finish_and_starts_nothing_more(config: Config, ready: Pipe, go: Pipe) -> None:
     async with Pool(config=config, workers=1) as pool:
-        await pool.enqueue(f"echo > {ready.path}; cat {go.path}; exit 0", id="a")
+        await pool.enqueue(f"echo > {ready.path}; read x < {go.path}; echo $x; exit 0", id="a")
         await pool.enqueue("true", id="b")
         await ready.read()
         stopping = asyncio.create_task(pool.stop())
         await asyncio.sleep(0)
         assert not stopping.done()
-        await go.write()
+        go.write()
         await soon(stopping)
     async with Pool(config=config, queues=["none"]) as pool:
         assert {job.id: job.state async for job in pool.jobs()} == {"a": State.COMPLETED, "b": State.PENDING}
@@ -363,7 +339,8 @@ async def test_a_second_request_to_stop_skips_the_grace(config: Config, ready: P
 
 async def test_a_cancel_that_comes_too_late_for_a_stop_does_not_hold_it(config: Config, ready: Pipe) -> None:
     async with Pool(config=config) as pool:
-        await pool.enqueue(f"trap 'echo > {ready.path}' TERM; echo > {ready.path}; while :; do sleep 0.05; done", id="a")
+        command = f"trap 'echo > {ready.path}' TERM; echo > {ready.path}; while :; do sleep 0.05; done"
+        await pool.enqueue(command, id="a")
         await ready.read()
         pool.request_stop(now=True)
         await ready.read()
@@ -403,14 +380,14 @@ async def test_a_command_left_running_is_adopted_and_its_true_end_recorded(
     config: Config, ready: Pipe, go: Pipe
 ) -> None:
     async with Pool(config=config) as pool:
-        await pool.enqueue(f"echo one; echo > {ready.path}; cat {go.path}; echo two >&2; exit 7", id="a")
+        await pool.enqueue(f"echo one; echo > {ready.path}; read x < {go.path}; echo $x; echo two >&2; exit 7", id="a")
         await ready.read()
         await soon(pool.stop(leave_running=True))
     async with Pool(config=config) as pool:
         assert pool.recovered == ["adopted 1 running commands of an earlier pool"]
         job = await pool.get("a")
         assert (job.state, job.stdout, len(job.history)) == (State.PROCESSING, "one\n", 1)
-        await go.write()
+        go.write()
         job = await soon(pool.wait("a"))
     assert (job.state, job.exit_code, job.stdout, job.stderr) == (State.DEAD, 7, "one\ngo\n", "two\n")
     assert (job.attempts, job.interruptions) == (1, 0)
@@ -418,10 +395,10 @@ async def test_a_command_left_running_is_adopted_and_its_true_end_recorded(
 
 async def test_a_command_that_ended_while_no_pool_ran_has_its_true_end(config: Config, ready: Pipe, go: Pipe) -> None:
     async with Pool(config=config) as pool:
-        await pool.enqueue(f"echo $PPID > {ready.path}; cat {go.path}; echo two; exit 9", id="a")
+        await pool.enqueue(f"echo $PPID > {ready.path}; read x < {go.path}; echo $x; echo two; exit 9", id="a")
         shell = psutil.Process(int(await ready.read()))
         await soon(pool.stop(leave_running=True))
-    await go.write()
+    go.write()
     await asyncio.to_thread(psutil.wait_procs, [shell], PATIENCE)
     async with Pool(config=config) as pool:
         job = await pool.get("a")
@@ -473,7 +450,15 @@ async def test_a_killed_pools_jobs_are_taken_up_by_the_next(
     config: Config, start_pool: StartPool, ready: Pipe, go: Pipe
 ) -> None:
     process = start_pool("--count", "1")
-    enqueue = [sys.executable, "-m", "aqueue", "enqueue", "--id", "a", f"echo > {ready.path}; cat {go.path}; exit 4"]
+    enqueue = [
+        sys.executable,
+        "-m",
+        "aqueue",
+        "enqueue",
+        "--id",
+        "a",
+        f"echo > {ready.path}; read x < {go.path}; echo $x; exit 4",
+    ]
     environ = {**os.environ, "AQUEUE_STORE": config.store, "AQUEUE_MAX_RETRIES": "0"}
     await asyncio.to_thread(subprocess.run, enqueue, env=environ, check=True, capture_output=True, timeout=PATIENCE)
     await ready.read()
@@ -481,7 +466,7 @@ async def test_a_killed_pools_jobs_are_taken_up_by_the_next(
     process.communicate(timeout=PATIENCE)
     async with Pool(config=config) as pool:
         assert (await pool.get("a")).state is State.PROCESSING
-        await go.write()
+        go.write()
         job = await soon(pool.wait("a"))
     assert (job.state, job.exit_code, job.stdout, len(job.history)) == (State.DEAD, 4, "go\n", 1)
 
@@ -493,7 +478,7 @@ async def test_more_workers_start_at_once_and_fewer_let_their_jobs_finish(
     config: Config, ready: Pipe, go: Pipe
 ) -> None:
     async with Pool(config=config, workers=1) as pool:
-        command = f"echo > {ready.path}; cat {go.path}"
+        command = f"echo > {ready.path}; read x < {go.path}; echo $x"
         await pool.enqueue_many([JobSpec(command=command, id=f"j{number}") for number in range(3)])
         await ready.read()
         assert (await pool.counts())[State.PROCESSING] == 1
@@ -503,30 +488,17 @@ async def test_more_workers_start_at_once_and_fewer_let_their_jobs_finish(
         assert (await pool.counts())[State.PROCESSING] == 3
         pool.configure({"workers": 1})
         assert (await pool.counts())[State.PROCESSING] == 3
-        await go.write()
+        for _ in range(3):
+            go.write()
         for number in range(3):
-            assert (await finish(pool, f"j{number}", go)).state is State.COMPLETED
+            assert (await soon(pool.wait(f"j{number}"))).state is State.COMPLETED
         await pool.enqueue_many([JobSpec(command=command, id=f"k{number}") for number in range(2)])
         await ready.read()
         assert (await pool.counts())[State.PROCESSING] == 1
-        await go.write()
+        go.write()
         await ready.read()
-        await go.write()
+        go.write()
         await soon(pool.drain())
-
-
-async def finish(pool: Pool, name: str, go: Pipe) -> Job:
-    """The job once it has ended, with the pipe kept going for all who read from it."""
-    waiting = asyncio.create_task(pool.wait(name))
-    while not waiting.done():
-        try:
-            fd = os.open(go.path, os.O_WRONLY | os.O_NONBLOCK)
-        except OSError:
-            await asyncio.wait({waiting}, timeout=0.02)
-        else:
-            os.close(fd)
-            await asyncio.wait({waiting}, timeout=0.02)
-    return await waiting
 
 
 async def test_a_changed_setting_concerns_new_jobs(config: Config) -> None:

@@ -18,24 +18,25 @@ from aqueue.files import Files
 from aqueue.job import Attempt, Job, Outcome
 from aqueue.process import Runner, group_members, survivors
 
-from .conftest import PATIENCE
+from .conftest import PATIENCE, Pipe
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Bench:
-    """Runs commands as worker 1 of a pool named `run`."""
+    """Runs commands as worker 1 of a pool whose name no other process has."""
 
     def __init__(self, store: Path, config: Config) -> None:
         store.mkdir()
         self.folder = store
         self.files = Files(store, config.output_limit)
-        self.runner = Runner("run", self.files, config)
+        self.name = os.urandom(5).hex()
+        self.runner = Runner(self.name, self.files, config)
         self.count = 0
 
     def job(self, command: str, **fields: object) -> Job:
         self.count += 1
-        attempt = Attempt(started_at=NOW, worker=1, token=f"run.1.{self.count}-1")
+        attempt = Attempt(started_at=NOW, worker=1, token=f"{self.name}.1.{self.count}-1")
         job = Job(id=f"j{self.count}", seq=self.count, command=command, created_at=NOW, history=(attempt,))
         return replace(job, **{"cwd": str(self.folder), **fields})
 
@@ -45,23 +46,12 @@ class Bench:
         assert outcome is not None
         return outcome
 
-    def pipe(self, name: str = "ready") -> Path:
-        path = self.folder / name
-        os.mkfifo(path)
-        return path
-
 
 @pytest.fixture
 async def run(store: Path, config: Config) -> AsyncIterator[Bench]:
     bench = Bench(store, config)
     yield bench
     bench.runner.close()
-
-
-async def ready(bench: Bench, name: str = "ready") -> str:
-    """What the command writes to the named pipe, once it has."""
-    path = bench.folder / name
-    return await asyncio.wait_for(asyncio.to_thread(path.read_text), PATIENCE)
 
 
 # What a command means
@@ -111,7 +101,7 @@ MEANINGS = [
     "! true",
     "echo 'x' > f; cat f",
     "umask; ulimit -c",
-    "read x; echo \"got: $x, $?\"",
+    'read x; echo "got: $x, $?"',
     "cat",
     "readlink /proc/self/fd/0",
     "ls /proc/self/fd | wc -l",
@@ -135,7 +125,7 @@ MEANINGS = [
     "exit -1",
     "exit abc",
     "echo 'it'\\''s'",
-    "echo \"a\\\"b\\$c\\`\"",
+    'echo "a\\"b\\$c\\`"',
     "'echo' quoted",
     "shift",
     "shift 2",
@@ -290,11 +280,10 @@ async def test_a_time_limit_that_is_not_reached_changes_nothing(run: Bench) -> N
     assert (await run("echo done", timeout=PATIENCE)).success
 
 
-async def test_what_was_asked_for_first_is_the_reason(run: Bench) -> None:
-    path = run.pipe()
-    job = run.job(f"echo > {path}; sleep 60")
+async def test_what_was_asked_for_first_is_the_reason(run: Bench, ready: Pipe) -> None:
+    job = run.job(f"echo > {ready.path}; sleep 60")
     task = asyncio.create_task(run.runner.run(job))
-    await ready(run)
+    await ready.read()
     command = run.runner.running[job.id]
     command.end("cancelled", cancelled=True)
     command.end("interrupted: the pool was stopped", interrupted=True)
@@ -325,11 +314,12 @@ async def test_a_signal_for_the_terminal_does_not_reach_the_command(run: Bench) 
 # What outlives its pool
 
 
-async def test_a_command_left_running_goes_on_and_is_found_by_its_token(run: Bench, config: Config) -> None:
-    path, go = run.pipe(), run.pipe("go")
-    job = run.job(f"echo before; echo > {path}; cat {go}; echo after; exit 5")
+async def test_a_command_left_running_goes_on_and_is_found_by_its_token(
+    run: Bench, config: Config, ready: Pipe, go: Pipe
+) -> None:
+    job = run.job(f"echo before; echo > {ready.path}; read x < {go.path}; echo $x; echo after; exit 5")
     task = asyncio.create_task(run.runner.run(job))
-    await ready(run)
+    await ready.read()
     run.runner.running[job.id].leave()
     assert await asyncio.wait_for(task, PATIENCE) is None
     run.runner.close()
@@ -338,7 +328,7 @@ async def test_a_command_left_running_goes_on_and_is_found_by_its_token(run: Ben
     alive = survivors()[job.history[-1].token]
     assert alive.shell is not None
     adopting = asyncio.create_task(later.adopt(job, alive.shell))
-    await asyncio.to_thread(go.write_text, "go\n")
+    go.write()
     outcome = await asyncio.wait_for(adopting, PATIENCE)
     assert outcome is not None
     assert (outcome.exit_code, outcome.stdout, outcome.interrupted) == (5, "before\ngo\nafter\n", False)

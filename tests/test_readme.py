@@ -66,7 +66,7 @@ class Reader:
         unwanted = ("AQUEUE_", "XDG_", "PYTEST_", "NO_COLOR")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-        self.environ = {**kept, "PATH": path, "HOME": str(folder), "TMPDIR": str(folder), "EDITOR": "true"}
+        self.environ = {**kept, "PATH": path, "HOME": str(folder)}
 
     def start(self, *command: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(

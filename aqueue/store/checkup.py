@@ -123,8 +123,8 @@ class Checkup:
             self._copy(self.bad, aside / "jobs.jsonl", b"")
             fresh = self.journal.with_suffix(".new")
             self._copy(self.good, fresh, encode(Header(FORMAT, self.next_seq)) + b"\n")
-            os.replace(self.journal, aside / "jobs.jsonl.before")
-            os.replace(fresh, self.journal)
+            os.link(self.journal, aside / "jobs.jsonl.before")
+            os.replace(fresh, self.journal)  # at no moment is there no journal
         for file in self.strays:
             os.replace(file, aside / file.name)
         for folder in (aside, self.path):

@@ -9,7 +9,7 @@ nothing that this file descriptor wrote is trusted any more, and the file has to
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -23,6 +23,8 @@ from aqueue.store.recovery import FORMAT, OPEN, Contents, Header, encode, open_j
 P = ParamSpec("P")
 T = TypeVar("T")
 Batch = Callable[[int], tuple[bytes, int]]
+_SMALL = 1 << 16
+"""Up to so many bytes an append is faster than the way to a thread and back: it only fills the page cache."""
 
 
 class Journal:
@@ -33,53 +35,72 @@ class Journal:
         self.size = 0
         self.lines = 0
         self.lock = asyncio.Lock()
-        self._fd = -1
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="aqueue-journal")
         self.closing = False
-        self._suspect = False
+        self.suspect = False
+        """Whether an fsync failed: only a file written anew can be trusted then."""
+        self._fd = -1
+        self._synced = 0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="aqueue-journal")
+        self._rewriter = ThreadPoolExecutor(1, thread_name_prefix="aqueue-compaction")
 
     async def open(self) -> Contents:
         """Read the file, cut off a torn tail, and make it ready. Raises `DamagedStore`, `StoreError`."""
         try:
-            self._fd, contents = await self.in_thread(open_journal, self.path)
+            self._fd, contents = await _in(self._thread, open_journal, self.path)
         except OSError as error:
             raise StoreError(f"cannot open {self.path}: {error.strerror}") from error
-        self.size, self.lines = contents.end, contents.lines
+        self.size = self._synced = contents.end
+        self.lines = contents.lines
         return contents
 
-    async def write(self, data: bytes, lines: int) -> int:
-        """Append whole lines; return their offset once they are on stable storage. Raises `StoreError`, and
-        then they are not in the file. The caller holds `lock`."""
-        if self._suspect:
-            raise StoreError(f"{self.path} has to be written anew after a failed fsync")
+    async def append(self, data: bytes, lines: int) -> int:
+        """Append whole lines, and return their offset. They survive this process from now on, and a power cut
+        after `sync`. Raises `StoreError`, and then they are not in the file. The caller holds `lock`."""
+        self._trusted()
         start = self.size
         try:
-            await self.in_thread(self._commit, data, start)
+            if len(data) <= _SMALL:
+                write_all(self._fd, data)
+            else:
+                await _in(self._thread, write_all, self._fd, data)
+            self._trusted()
         except OSError as error:
+            self._cut(start)
             raise StoreError(f"cannot write {self.path}: {error.strerror}") from error
+        except StoreError:
+            self._cut(self._synced)
+            raise
         self.size += len(data)
         self.lines += lines
         return start
 
-    def _commit(self, data: bytes, start: int) -> None:
+    async def sync(self) -> None:
+        """Return once all that was appended by now is on stable storage. Raises `StoreError`, and then nothing
+        that was appended since the last success is in the file."""
+        self._trusted()
+        size = self.size
         try:
-            write_all(self._fd, data)
-        except OSError:
-            self._suspect = True  # until what was written of it is gone
-            _cut(self._fd, start)
-            self._suspect = False
-            raise
-        try:
-            fdatasync(self._fd)
-        except OSError:
-            self._suspect = True  # the kernel may have dropped the pages: a later fsync proves nothing
-            _cut(self._fd, start)
-            raise
+            await _in(self._thread, fdatasync, self._fd)
+        except OSError as error:
+            self.suspect = True  # the kernel may have dropped the pages: a later fsync proves nothing
+            self._cut(self._synced)
+            raise StoreError(f"cannot write {self.path}: {error.strerror}") from error
+        self._synced = size
 
-    @property
-    def suspect(self) -> bool:
-        """Whether an fsync failed, so that only a file written anew can be trusted."""
-        return self._suspect
+    def _trusted(self) -> None:
+        if self.suspect:
+            raise StoreError(f"{self.path} has to be written anew after a failed fsync")
+
+    def _cut(self, size: int) -> None:
+        """Take back what stands behind `size`."""
+        suspect, self.suspect = self.suspect, True  # should this fail, what was to be taken back is still there
+        self.size = size
+        try:
+            os.ftruncate(self._fd, size)
+            os.lseek(self._fd, size, os.SEEK_SET)
+        except OSError:
+            return
+        self.suspect = suspect
 
     def read_line(self, offset: int) -> bytes:
         """The line that begins at `offset`, without its newline."""
@@ -92,36 +113,40 @@ class Journal:
             offset += len(part)
         return b"".join(parts)
 
-    async def rewrite(self, snapshot: Callable[[], tuple[int, Iterator[Batch]]]) -> tuple[int, int]:
-        """Compaction: put a new file in place of this one, without keeping appends out meanwhile.
+    async def rewrite(
+        self, snapshot: Callable[[], tuple[int, Iterator[Batch]]], quiet: Callable[[], Awaitable[None]]
+    ) -> tuple[int, int]:
+        """Compaction: put a new file in place of this one, without keeping appends out for more than a moment.
 
-        `snapshot` is called while nothing can be appended. It returns the next sequence number and the batches
-        that make the new file: each is called, in the journal's thread, with the offset at which its bytes will
-        stand, and returns them and their number of lines. What was appended meanwhile is copied behind them.
-        Returns where that tail begins in the old and in the new file. Raises `StoreError`; the old file stays.
+        `snapshot` is called while nothing can be appended and, after `quiet`, all that was appended is known. It
+        returns the next sequence number and the batches that make the new file: each is called, in a thread, with
+        the offset at which its bytes will stand, and returns them and their number of lines. What was appended
+        meanwhile is copied behind them. Returns where that tail begins in the old and in the new file. Raises
+        `StoreError`; the old file stays.
         """
         fresh = self.path.with_suffix(".new")
-        fd = -1
+        thread, fd = self._rewriter, -1
         try:
             async with self.lock:
+                await quiet()
                 covered, covered_lines = self.size, self.lines
                 next_seq, batches = snapshot()
-            fd = await self.in_thread(os.open, fresh, OPEN | os.O_TRUNC, 0o600)
-            size, lines = await self.in_thread(write_all, fd, encode(Header(FORMAT, next_seq)) + b"\n"), 1
+            fd = await _in(thread, os.open, fresh, OPEN | os.O_TRUNC, 0o600)
+            size, lines = await _in(thread, write_all, fd, encode(Header(FORMAT, next_seq)) + b"\n"), 1
             for batch in batches:
                 if self.closing:
                     raise StoreError("the store closes")
-                data, count = await self.in_thread(batch, size)
-                size, lines = size + await self.in_thread(write_all, fd, data), lines + count
-            await self.in_thread(fdatasync, fd)  # the bulk, while appends go on
+                data, count = await _in(thread, batch, size)
+                size, lines = size + await _in(thread, write_all, fd, data), lines + count
+            await _in(thread, fdatasync, fd)  # the bulk, while appends go on
             async with self.lock:
-                tail = await self.in_thread(_copy, self._fd, covered, self.size, fd)
-                await self.in_thread(fdatasync, fd)
-                await self.in_thread(os.replace, fresh, self.path)
+                await quiet()
+                tail = await _in(thread, _copy, self._fd, covered, self.size, fd)
+                lasts = await _in(thread, _replace, fd, fresh, self.path)
                 old, self._fd, fd = self._fd, fd, -1
                 os.close(old)
-                self.size, self.lines = size + tail, lines + self.lines - covered_lines
-                self._suspect = not await self.in_thread(_name_lasts, self.path)
+                self.size = self._synced = size + tail
+                self.lines, self.suspect = lines + self.lines - covered_lines, not lasts
             return covered, size
         except OSError as error:
             raise StoreError(f"cannot write {fresh}: {error.strerror}") from error
@@ -130,21 +155,18 @@ class Journal:
                 os.close(fd)
                 fresh.unlink(missing_ok=True)
 
-    async def in_thread(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-        """Call `function` in the journal's own thread, where nothing of the application can delay it."""
-        result: T = await wrap(function)(*arguments, executor=self._thread, **named)
-        return result
-
     def close(self) -> None:
         """Let go of the file, once what is under way has ended."""
         self._thread.shutdown()
+        self._rewriter.shutdown()
         if self._fd >= 0:
             os.close(self._fd)
 
 
-def _cut(fd: int, size: int) -> None:
-    os.ftruncate(fd, size)
-    os.lseek(fd, size, os.SEEK_SET)
+async def _in(thread: ThreadPoolExecutor, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """Call `function` in a thread of the journal's own, where nothing of the application can delay it."""
+    result: T = await wrap(function)(*arguments, executor=thread, **named)
+    return result
 
 
 def _copy(source: int, start: int, end: int, target: int) -> int:
@@ -154,8 +176,10 @@ def _copy(source: int, start: int, end: int, target: int) -> int:
     return end - start
 
 
-def _name_lasts(path: Path) -> bool:
-    """Make the new name of a file durable; False if that failed: after a power cut the old file may be back."""
+def _replace(fd: int, fresh: Path, path: Path) -> bool:
+    """Put a file in the place of another; False if the new name may not survive a power cut."""
+    fdatasync(fd)
+    os.replace(fresh, path)
     try:
         sync_directory(path.parent)
     except OSError:

@@ -174,7 +174,8 @@ class JsonStore:
             taken = rules.claimed(job, worker=worker, token=token, now=rules.utc_now())
             self._change(job, taken)
             try:
-                await self._writer.write([encode(taken)], [taken])
+                # A claim need not survive a power cut, which ends its command too.
+                await self._writer.write([encode(taken)], [taken], early=True)
             except StoreError:
                 self._change(taken, job)
             except asyncio.CancelledError:
@@ -317,8 +318,8 @@ class JsonStore:
         if after.state in rules.WAITING_STATES:
             self._schedule.put(after)
 
-    async def _committed(self, entry: Entry, offset: int) -> None:
-        """What the entry says is durable from `offset` of the journal on: make it known."""
+    async def _committed(self, entry: Entry) -> None:
+        """What the entry says is durable: make it known."""
         if entry.new:
             for part in slices(entry.changed):
                 for job in part:
@@ -328,10 +329,11 @@ class JsonStore:
             return
         for job in entry.changed:
             if job.stdout or job.stderr:
-                self._outputs[job.seq] = offset
+                self._outputs[job.seq] = entry.offset
             else:
                 self._outputs.pop(job.seq, None)
-            self._unwritten.pop(job.seq, None)
+            if self._unwritten.get(job.seq) is job:
+                del self._unwritten[job.seq]
             self._announce.changed(job)
 
     def _with_output(self, job: Job) -> Job:
@@ -354,7 +356,7 @@ class JsonStore:
             alive = batches(self._jobs.values(), self._unwritten, self._removed, self._outputs, read, moved)
             return self._next_seq, alive
 
-        covered, tail = await self._journal.rewrite(snapshot)
+        covered, tail = await self._journal.rewrite(snapshot, self._writer.quiet)
         for seq, offset in tuple(self._outputs.items()):
             if offset >= covered:
                 self._outputs[seq] = offset - covered + tail

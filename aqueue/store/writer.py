@@ -1,8 +1,8 @@
 """Group commit: changes that arrive while a write is under way share the next write and its fsync.
 
-One task writes. A change is either asked for (`write`: its asker is told whether it is durable) or a fact that must
-not be lost (`promise`: how an attempt ended). When the disk refuses, askers get the error, facts are kept, nothing
-new is claimed (`healthy`), and the disk is tried again until it takes writes.
+One task appends and another syncs. A change is either asked for (`write`: its asker is told whether it is
+durable) or a fact that must not be lost (`promise`: how an attempt ended). When the disk refuses, askers get the
+error, facts are kept, nothing new is claimed (`healthy`), and the disk is tried again until it takes writes.
 """
 
 import asyncio
@@ -24,24 +24,34 @@ _COMPACT_AT = 5000
 class Entry:
     """Lines that belong together, and the jobs they are about."""
 
-    def __init__(self, lines: Sequence[bytes], changed: Sequence[Job], *, new: bool) -> None:
+    def __init__(
+        self, lines: Sequence[bytes], changed: Sequence[Job], *, new: bool = False, early: bool = False
+    ) -> None:
         self.data = b"\n".join(lines) + b"\n"
         self.lines = len(lines)
         self.changed = changed
         self.new = new
+        self.early = early
+        """Whether its asker only needs to know that it survives this process."""
+        self.offset = 0
         self.done: asyncio.Future[None] | None = None
         """The asker's; None for a fact."""
 
+    def settle(self) -> None:
+        """Tell the asker that it is done."""
+        if self.done is not None and not self.done.done():
+            self.done.set_result(None)
+
 
 class Writer:
-    """Writes entries to a journal; calls `committed` for each that is durable, with the offset of its first byte,
-    before anything else can happen to the file, and `compact` when more lines are dead than alive."""
+    """Writes entries to a journal; calls `committed` for each in order when it is durable, and `compact` when more
+    lines are dead than alive."""
 
     def __init__(
         self,
         journal: Journal,
         *,
-        committed: Callable[[Entry, int], Awaitable[None]],
+        committed: Callable[[Entry], Awaitable[None]],
         compact: Callable[[], Awaitable[None]],
         alive: Callable[[], int],
         report: Callable[[str], None],
@@ -57,6 +67,8 @@ class Writer:
         self._entries: list[Entry] = []
         self._work = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._unsynced: list[Entry] = []
+        self._syncing: asyncio.Task[None] | None = None
         self._compaction: asyncio.Task[None] | None = None
         self._compact_from = 0.0
 
@@ -64,16 +76,19 @@ class Writer:
         self.healthy.set()
         self._task = asyncio.create_task(self._write_groups(), name="aqueue journal")
 
-    async def write(self, lines: Sequence[bytes], changed: Sequence[Job] = (), *, new: bool = False) -> None:
-        """Return once `lines` are durable. Raises `StoreError`: then they are not stored."""
-        entry = Entry(lines, changed, new=new)
+    async def write(
+        self, lines: Sequence[bytes], changed: Sequence[Job] = (), *, new: bool = False, early: bool = False
+    ) -> None:
+        """Return once `lines` are durable (`early`: once they survive this process, if not yet a power cut).
+        Raises `StoreError`: then they are not stored."""
+        entry = Entry(lines, changed, new=new, early=early)
         entry.done = asyncio.get_running_loop().create_future()
         self._put(entry)
         await entry.done
 
     def promise(self, lines: Sequence[bytes], changed: Sequence[Job] = ()) -> None:
         """See to it that `lines` become durable as soon as the disk allows."""
-        self._put(Entry(lines, changed, new=False))
+        self._put(Entry(lines, changed))
 
     async def close(self) -> None:
         """Write what is left. Raises `StoreError` if a fact could not be stored."""
@@ -81,6 +96,7 @@ class Writer:
         self._work.set()
         if self._task is not None:
             await self._task
+        await self.quiet()
         if self._compaction is not None:
             await self._compaction
         if self._entries:
@@ -105,25 +121,54 @@ class Writer:
                 if self.trouble:
                     await self._recover()
                 if group:
-                    await self._commit(group)
+                    await self._append(group)
             except StoreError as error:
                 self._refused(group, error)
+            if self.closing and not self._entries:
+                await self.quiet()
             if self.closing and (self.trouble or not self._entries):
                 return
 
-    async def _commit(self, group: list[Entry]) -> None:
+    async def _append(self, group: list[Entry]) -> None:
         async with self._journal.lock:
             data = b"".join([entry.data for entry in group])
-            offset = await self._journal.write(data, sum(entry.lines for entry in group))
+            offset = await self._journal.append(data, sum(entry.lines for entry in group))
             for entry in group:
-                await self._committed(entry, offset)
+                entry.offset = offset
                 offset += len(entry.data)
-                if entry.done is not None and not entry.done.done():
-                    entry.done.set_result(None)
+                if entry.early:
+                    entry.settle()
+            self._unsynced += group
+            if self._syncing is None:
+                self._syncing = asyncio.create_task(self._sync_groups(), name="aqueue fsync")
+
+    async def _sync_groups(self) -> None:
+        """Make durable what was appended, and make it known."""
+        while self._unsynced:
+            group, self._unsynced = self._unsynced, []
+            try:
+                await self._journal.sync()
+            except StoreError as error:
+                lost, self._unsynced = group + self._unsynced, []
+                self._refused(lost, error)
+                self._work.set()
+                break
+            for entry in group:
+                await self._committed(entry)
+                entry.settle()
+        self._syncing = None
+        self._compact_if_due()
+
+    async def quiet(self) -> None:
+        """Return once all that was appended is durable and known, or refused."""
+        if self._syncing is not None:
+            await self._syncing
+
+    def _compact_if_due(self) -> None:
         now = asyncio.get_running_loop().time()
         if self._journal.lines <= 2 * self._alive() + _COMPACT_AT or now < self._compact_from:
             return
-        if self._compaction is None and not self.closing:
+        if self._compaction is None and not self.closing and not self.trouble:
             self._compaction = asyncio.create_task(self._run_compaction(), name="aqueue compaction")
 
     async def _run_compaction(self) -> None:
@@ -137,10 +182,12 @@ class Writer:
 
     async def _recover(self) -> None:
         """Find out whether the disk takes writes again."""
+        await self.quiet()
         if self._journal.suspect:
             await self._compact()
         async with self._journal.lock:
-            await self._journal.write(PROBE, 1)
+            await self._journal.append(PROBE, 1)
+            await self._journal.sync()
         self.trouble = None
         self.healthy.set()
         self._report("the store can be written again")
@@ -153,7 +200,7 @@ class Writer:
         self.healthy.clear()
         facts = []
         for entry in group:
-            if entry.done is None:
+            if entry.done is None or (entry.early and entry.done.done()):
                 facts.append(entry)
             elif not entry.done.done():
                 entry.done.set_exception(StoreError(str(error)))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from tests.bench import commands, idle, latency, output, pause, peers, report, scale, throughput
-from tests.bench.report import Figure
+from tests.bench.report import Figure, Machine
 
 ROWS: dict[str, Callable[[bool], list[Figure]]] = {
     "throughput": throughput.throughput,
@@ -38,15 +38,16 @@ def main() -> None:
     parser.add_argument("--only", metavar="NAME", nargs="+", choices=ROWS, help=f"only these: {', '.join(ROWS)}")
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as for Ctrl-C: what was started is ended
+    where = Machine.now()
     figures: list[Figure] = []
     for name in asked.only or ROWS:
         sys.stderr.write(f"measuring {name}\n")
         figures += ROWS[name](asked.quick)
     if asked.json:
-        document = msgspec.json.encode(report.document(figures, quick=asked.quick))
+        document = msgspec.json.encode(report.document(figures, where, quick=asked.quick))
         sys.stdout.write(msgspec.json.format(document, indent=2).decode() + "\n")
     else:
-        report.show(figures, quick=asked.quick, terminal=sys.stdout.isatty())
+        report.show(figures, where, quick=asked.quick, terminal=sys.stdout.isatty())
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from tests.bench.sandbox import Sandbox, medians, sandbox
 
 def enqueue(quick: bool) -> list[Figure]:
     """One job to a running pool, at several sizes of its store."""
-    sizes, rounds = ((0, 10_000, 100_000), 7) if quick else ((0, 10_000, 1_000_000), 21)
+    sizes, rounds = ((0, 10_000, 100_000), 5) if quick else ((0, 10_000, 1_000_000), 21)
     with ExitStack() as stack:
         boxes = [_busy(stack, size) for size in sizes]
         typer, *ours = medians(rounds, lambda: _typer(boxes[0]), *(_enqueue(box) for box in boxes))
@@ -35,7 +35,7 @@ def alone(quick: bool) -> list[Figure]:
 
 def questions(quick: bool) -> list[Figure]:
     """`status` and `list` on a large store and on an empty one."""
-    size, rounds = (100_000, 7) if quick else (1_000_000, 21)
+    size, rounds = (100_000, 5) if quick else (1_000_000, 21)
     asked = (("status",), ("list", "--limit", "20"))
     with ExitStack() as stack:
         small, large = _busy(stack, 0), _busy(stack, size)

@@ -18,7 +18,7 @@ def pick_up(quick: bool) -> list[Figure]:
     """From the client's `enqueue` returning to the command's first instruction; the pool is idle each time."""
     times = 100 if quick else 1000
     with sandbox() as box, box.pool():
-        waits = asyncio.run(_pick_ups(box, Fifo(box.folder / "fifo"), times))
+        waits = asyncio.run(_pick_ups(box, box.fifo("fifo"), times))
     return [
         Figure(f"pick-up, {times:,} times, p50", percentile(waits, 50), 5, 2, "ms"),
         Figure(f"pick-up, {times:,} times, p99", percentile(waits, 99), 15, 5, "ms"),
@@ -39,9 +39,9 @@ async def _pick_ups(box: Sandbox, fifo: Fifo, times: int) -> list[float]:
 
 def timers(quick: bool) -> list[Figure]:
     """Jobs that are due at random moments: how late each command's first instruction is."""
-    count, seconds = (200, 2) if quick else (1000, 10)
+    count, seconds = (150, 1.5) if quick else (1000, 10)
     with sandbox() as box, box.pool():
-        fifo = Fifo(box.folder / "fifo")
+        fifo = box.fifo("fifo")
         due = asyncio.run(_schedule(box, f"echo $AQUEUE_JOB_ID >{fifo.path}", count, seconds))
         late = []
         while due:
@@ -49,7 +49,7 @@ def timers(quick: bool) -> list[Figure]:
             now = time.time()
             late += [(now - due.pop(name)) * 1000 for name in names]
     note = f"p50 {percentile(late, 50):.1f} ms"
-    what = f"timers, {count:,} in {seconds} s: first instruction - due, p99"
+    what = f"timers, {count:,} in {seconds:g} s: first instruction - due, p99"
     return [Figure(what, percentile(late, 99), 15, 5, "ms", note=note)]
 
 

@@ -106,7 +106,7 @@ async def _compaction(pool: Pool, journal: str) -> None:
     waiting = [job.id async for job in pool.jobs(State.PENDING, limit=20)]
     await pool.cancel(*waiting)
     async with asyncio.timeout(PATIENCE):
-        while os.stat(journal).st_ino == before:  # noqa: ASYNC110 - no event tells of it
+        while os.stat(journal).st_ino == before:
             await asyncio.sleep(0.005)
 
 

@@ -13,11 +13,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 
 import msgspec
 
 from tests.bench.report import Figure, left_out
-from tests.bench.sandbox import Fifo, medians, sandbox, until
+from tests.bench.sandbox import medians, sandbox, until
 from tests.bench.throughput import drained, drained_process, queued_and_drained
 
 _SLOTS = 4
@@ -36,12 +37,28 @@ def peers(quick: bool) -> list[Figure]:
     for name, program, theirs, ours, span in rivals:
         what = f"{count} true: {name} ÷ ours"
         if shutil.which(program) is None:
-            figures.append(left_out(what, 1, 1.3, f"{program} is not installed"))
+            figures.append(left_out(what, 1, 1.3, f"{program} is not installed", more=True))
             continue
-        them, us = medians(rounds, lambda run=theirs: run(count), lambda run=ours: run(count))  # type: ignore[misc]
+        try:
+            them, us = medians(rounds, partial(_theirs, theirs, count), partial(ours, count))
+        except PeerFailed as error:
+            figures.append(left_out(what, 1, 1.3, str(error), more=True))
+            continue
         note = f"{them:.2f} s ÷ {us:.2f} s, {span}"
         figures.append(Figure(what, them / us, 1, 1.3, "time of " + name, more=True, note=note))
     return figures
+
+
+class PeerFailed(RuntimeError):
+    """A peer could not be measured; says why."""
+
+
+def _theirs(run: Callable[[int], float], count: int) -> float:
+    """What `run` measures. Raises `PeerFailed`."""
+    try:
+        return run(count)
+    except (OSError, RuntimeError, StopIteration, sqlite3.Error) as error:
+        raise PeerFailed(str(error).partition("\n")[0] or repr(error)) from error
 
 
 def _task_spooler(count: int) -> float:
@@ -49,7 +66,7 @@ def _task_spooler(count: int) -> float:
     with sandbox() as box:
         box.environ |= {"TS_SOCKET": str(box.folder / "tsp"), "TMPDIR": str(box.folder), "TS_MAXFINISHED": "10000"}
         box.environ["TS_MAXCONN"] = "900"
-        held = [Fifo(box.folder / f"held{number}") for number in range(_SLOTS)]
+        held = [box.fifo(f"held{number}") for number in range(_SLOTS)]
         try:
             box.seconds("tsp", "-S", str(_SLOTS))
             for fifo in held:

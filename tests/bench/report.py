@@ -3,13 +3,29 @@
 import os
 import platform
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 _COLOURS = {"aim": "green", "must": "yellow", "missed": "red", "-": "dim"}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where the figures come from, and what else it does: `load` is the average of the last minute."""
+
+    system: str
+    cores: int
+    python: str
+    load: float
+
+    @classmethod
+    def now(cls) -> Self:
+        """This machine, as it is before anything is measured."""
+        system = f"{platform.system()} {platform.release()} {platform.machine()}"
+        return cls(system, os.cpu_count() or 1, platform.python_version(), os.getloadavg()[0])
 
 
 @dataclass(frozen=True)
@@ -37,12 +53,12 @@ class Figure:
         return "missed"
 
 
-def left_out(what: str, must: float, aim: float, why: str) -> Figure:
+def left_out(what: str, must: float, aim: float, why: str, *, more: bool = False) -> Figure:
     """The line of something that cannot be measured here."""
-    return Figure(what, None, must, aim, "", note=f"left out: {why}")
+    return Figure(what, None, must, aim, "", more, f"left out: {why}")
 
 
-def show(figures: list[Figure], *, quick: bool, terminal: bool) -> None:
+def show(figures: list[Figure], where: Machine, *, quick: bool, terminal: bool) -> None:
     """Print the table; in a pipe it is plain and as wide as it has to be."""
     console = Console() if terminal else Console(width=220, color_system=None)
     table = Table(box=box.SIMPLE, pad_edge=False)
@@ -57,26 +73,19 @@ def show(figures: list[Figure], *, quick: bool, terminal: bool) -> None:
         style = _COLOURS[figure.reached] if terminal else ""
         table.add_row(figure.what, measured, *targets, figure.reached, figure.unit, figure.note, style=style)
     console.print(table)
-    console.print(f"{machine()['system']}, {machine()['cores']} cores, Python {machine()['python']}", style="dim")
+    console.print(f"{where.system}, {where.cores} cores, Python {where.python}", style="dim")
+    if where.load > 0.5:
+        console.print(f"the load was {where.load:.1f} before this began: figures of a busy machine mean little")
     if quick:
         console.print("--quick: sizes were cut down, so these figures only hint at the ones that the targets mean")
 
 
-def document(figures: list[Figure], *, quick: bool) -> dict[str, Any]:
+def document(figures: list[Figure], where: Machine, *, quick: bool) -> dict[str, Any]:
     """The same as plain values."""
     return {
-        "machine": machine(),
+        "machine": asdict(where),
         "quick": quick,
         "figures": [{**asdict(figure), "reached": figure.reached} for figure in figures],
-    }
-
-
-def machine() -> dict[str, Any]:
-    """Where the figures come from."""
-    return {
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
     }
 
 

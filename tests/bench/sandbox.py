@@ -37,8 +37,14 @@ class Sandbox:
         self.store = folder / "store"
         self.log = folder / "pool.log"
         self.config = Config(store=str(self.store))
+        self.fifos: list[Fifo] = []
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("AQUEUE_", "XDG_"))}
         self.environ = {**kept, "HOME": str(folder), "AQUEUE_STORE": str(self.store)}
+
+    def fifo(self, name: str) -> "Fifo":
+        """A new named pipe, for as long as this sandbox."""
+        self.fifos.append(Fifo(self.folder / name))
+        return self.fifos[-1]
 
     def seconds(self, *command: str, stdin: Path | None = None) -> float:
         """How long a command takes, from before its process is made until it has ended. It must succeed.
@@ -121,10 +127,24 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
 def sandbox() -> Iterator[Sandbox]:
     """A sandbox for the length of a `with` block."""
     folder = Path(tempfile.mkdtemp(prefix="aqueue-bench-"))
+    box = Sandbox(folder)
     try:
-        yield Sandbox(folder)
+        yield box
+    except BaseException:
+        _end_strays(box)
+        raise
     finally:
+        for fifo in box.fifos:
+            fifo.close()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end_strays(box: Sandbox) -> None:
+    """End what was started in a sandbox that is left by an error, and the commands that outlived their pool."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("AQUEUE_STORE") == str(box.store):
+                process.kill()
 
 
 class Fifo:
@@ -134,6 +154,10 @@ class Fifo:
         os.mkfifo(path, 0o600)
         self.path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """Let go of the pipe."""
+        os.close(self._fd)
 
     def lines(self) -> list[str]:
         """What was written since the last call, at least one line; blocks until there is one."""

@@ -6,7 +6,7 @@ import psutil
 
 from tests.bench import stores
 from tests.bench.report import Figure
-from tests.bench.sandbox import AQUEUE, Fifo, medians, sandbox
+from tests.bench.sandbox import AQUEUE, medians, sandbox
 
 _RUNNING = "exec sleep 600"
 
@@ -21,7 +21,7 @@ def opening(quick: bool) -> list[Figure]:
 
 def _open(count: int) -> float:
     with sandbox() as box:
-        fifo = Fifo(box.folder / "fifo")
+        fifo = box.fifo("fifo")
         (first,) = stores.runnable(1, f"echo >{fifo.path}")
         stores.fill(box.store, [first, *stores.pending(count - 1, first=2)])
         began = time.perf_counter()
@@ -54,7 +54,7 @@ def _resident(pending: int) -> int:
 def _resident_running(count: int) -> int:
     """Bytes, while so many commands run."""
     with sandbox() as box:
-        fifo = Fifo(box.folder / "fifo")
+        fifo = box.fifo("fifo")
         stores.fill(box.store, stores.runnable(count, f"echo >{fifo.path}; {_RUNNING}"))
         with box.pool("--count", str(count)) as pid:
             fifo.count(count)

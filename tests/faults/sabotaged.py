@@ -3,7 +3,8 @@
 The product holds no test code: this program patches the calls by which Python reaches the disk, and then runs the
 real command line. FAULT is JSON: in the `nth` use of the function `call` of `os` on a file whose name contains
 `file`, do `kill before` it, `kill after` it, `kill halfway` (of a write), or `fail` with `error`; a failure lasts as
-long as the file `until_gone` exists. `set` maps dotted names of the product to other values.
+long as the file `until_gone` exists. `set` maps dotted names of the product to other values. `clock` names a file:
+the wall clock is wrong by as many seconds as its text says.
 """
 
 import errno
@@ -12,6 +13,8 @@ import json
 import os
 import signal
 import sys
+import time
+from datetime import UTC, datetime
 from typing import Any
 
 
@@ -51,8 +54,22 @@ def break_call(call: str, file: str, do: str, nth: int = 1, error: str = "EIO", 
     setattr(os, call, broken)
 
 
+def skew_clock(file: str) -> None:
+    """Let the wall clock, and nothing else, be wrong."""
+    real = time.time
+
+    def skewed() -> float:
+        with open(file) as text:
+            return real() + float(text.read() or 0)
+
+    time.time = skewed
+    importlib.import_module("aqueue.job").utc_now = lambda: datetime.fromtimestamp(skewed(), UTC)
+
+
 def main() -> None:
     fault = json.loads(sys.argv.pop(1))
+    if clock := fault.pop("clock", None):
+        skew_clock(clock)
     for name, value in fault.pop("set", {}).items():
         module, _, attribute = name.rpartition(".")
         setattr(importlib.import_module(module), attribute, value)

@@ -70,7 +70,7 @@ def test_a_pool_on_a_broken_disk_refuses_and_claims_nothing_loses_no_result_and_
     broken.pool("--count", "2", fault={**FULL, "call": call, "until_gone": str(outage)})
     broken.enqueue(patient(tmp_path / "go", "exit 3"), id="running")
     eventually(lambda: broken.job("running").stdout == "before\n", "the start")
-    broken.enqueue("touch later.ran", id="later", delay=0.3)
+    broken.enqueue("touch later.ran", id="later", delay=1.5)
     outage.touch()
     assert_refused(*broken.run("enqueue", "echo refused", "--id", "refused"))
     with pytest.raises(StoreError):
@@ -110,6 +110,25 @@ def test_a_result_that_could_not_be_stored_before_the_pool_ended_is_found_by_the
     job = broken.job("running")
     assert (job.exit_code, job.stdout, len(job.history)) == (status, "before\n", 1)
     assert (tmp_path / "runs").read_text() == "ran\n"
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_command_whose_start_could_not_be_stored_is_not_run_a_second_time_beside_itself(
+    broken: Any, outage: Path, eventually: Callable[..., Any], call: str
+) -> None:
+    pool = broken.pool(fault={**FULL, "call": call, "until_gone": str(outage)})
+    alone = "exec 9>lock; flock -n 9 || echo not alone >>runs; echo s >>runs"
+    broken.enqueue(f"{alone}; until [ -e go ]; do sleep 0.02; done", id="j", delay=0.5)
+    outage.touch()
+    eventually(lambda: "cannot write" in broken.run("status")[1], "the trouble")
+    pool.kill()
+    pool.wait()
+    outage.unlink()
+    broken.pool()
+    eventually(lambda: broken.job("j").state is State.PROCESSING, "the start")
+    (broken.folder / "go").touch()
+    assert broken.ended("j").exit_code == 0
+    assert "not alone" not in (broken.folder / "runs").read_text()
 
 
 def test_a_compaction_that_fails_leaves_the_store_as_it_is_and_in_service(broken: Any, outage: Path) -> None:

@@ -157,9 +157,9 @@ def test_another_user_is_not_served_even_where_the_file_modes_would_let_them(
     broken: Any, door: Callable[..., Any]
 ) -> None:
     path = socket_path(broken.store)
-    closed = {place: place.stat().st_mode for place in (path, *path.parents) if not place.stat().st_mode & 0o002}
+    closed = {place: place.stat().st_mode for place in (path, *path.parents) if not place.stat().st_mode & 0o001}
     for place, mode in closed.items():
-        place.chmod(mode | 0o007)
+        place.chmod(mode | 0o077)
     os.seteuid(65534)
     try:
         line = door()

@@ -78,7 +78,9 @@ async def ids(store: Store, **query: object) -> list[str]:
 
 
 async def test_a_job_that_was_added_is_there_as_it_was_asked_for(store: Store) -> None:
-    made = await add(store, "a", command="echo 'é\n\t\"'", priority=3, tags=("x", "y"), env={"K": "v"}, cwd="/", timeout=2)
+    made = await add(
+        store, "a", command="echo 'é\n\t\"'", priority=3, tags=("x", "y"), env={"K": "v"}, cwd="/", timeout=2
+    )
     assert await store.get("a") == made
     assert (made.command, made.priority, made.tags, made.env, made.timeout) == (
         "echo 'é\n\t\"'",
@@ -228,7 +230,7 @@ async def test_a_claim_that_is_taken_back_keeps_what_the_job_printed_before(stor
 
 
 async def test_a_claim_that_is_cancelled_at_any_moment_loses_no_job(opened: Open) -> None:
-    async with opened() as store:
+    async with opened(max_interruptions=1000) as store:
         await add(store, "a")
         for steps in range(40):
             task = asyncio.create_task(store.claim(1))

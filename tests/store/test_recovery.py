@@ -86,7 +86,15 @@ async def test_a_journal_cut_at_any_byte_holds_what_was_whole_before(journal: Pa
 
 @pytest.mark.parametrize(
     "tail",
-    [b'{"id":"x","seq":9', b"\0" * 4096, b"\xff\xfe garbage", b"not json\n", b'{"id":"x"}\n', b"\0\0\0\n\0\0\n", b"\n\0"],
+    [
+        b'{"id":"x","seq":9',
+        b"\0" * 4096,
+        b"\xff\xfe garbage",
+        b"not json\n",
+        b'{"id":"x"}\n',
+        b"\0\0\0\n\0\0\n",
+        b"\n\0",
+    ],
 )
 async def test_a_bad_end_is_put_aside_and_said_and_the_store_goes_on(journal: Path, tail: bytes) -> None:
     before = await jobs(journal)
