@@ -8,7 +8,7 @@ ended, one that ended meanwhile gets its result, and one that left no trace is q
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from anyio import CancelScope, create_task_group
+from anyio import CancelScope, create_task_group, move_on_after
 from anyio.abc import TaskGroup
 from msgspec.structs import replace
 
@@ -40,6 +40,9 @@ class Workers:
         self._group: TaskGroup | None = None
         self._grace: asyncio.TimerHandle | None = None
         self._adopted: list[tuple[Job, int]] = []
+        self._alive: set[int] = set()
+        """The numbers of the workers that have not gone yet."""
+        self._keep_changed = asyncio.Event()
         self._unwanted: set[str] = set()
         """Jobs that were cancelled in the moment in which a worker claimed them."""
         store.listen(files.tidy)
@@ -103,6 +106,7 @@ class Workers:
         self.files.limit = config.output_limit
         self.store.max_interruptions = config.max_interruptions
         self.resize(config.workers)
+        self._keep_changed.set()
 
     def resize(self, count: int) -> None:
         """Change the number of workers; those who go finish what they run. Adopted commands run on with more of
@@ -114,7 +118,8 @@ class Workers:
         if self.stopping:
             count = 0
         for number in range(1, max(count, len(self._adopted)) + 1):
-            if number not in self._claims:
+            if number not in self._alive:
+                self._alive.add(number)
                 adopted = self._adopted[number - 1] if number <= len(self._adopted) else None
                 self._claims[number] = CancelScope()
                 self._group.start_soon(self._work, number, adopted, self._claims[number])
@@ -131,6 +136,9 @@ class Workers:
                 job = await self.store.claim(number)
                 with CancelScope(shield=True):
                     await self._settle(job, await self._run(job))
+        self._alive.discard(number)
+        if not self.stopping:
+            self.resize(self.config.workers)  # there may be as many workers again meanwhile
 
     async def _run(self, job: Job) -> Outcome | None:
         if job.id in self._unwanted:
@@ -195,8 +203,9 @@ class Workers:
         """Remove finished jobs that are older than `keep`, when the oldest of them is."""
         with scope:
             while True:
-                pause = await self._expire()
-                await asyncio.sleep(pause)
+                self._keep_changed.clear()
+                with move_on_after(await self._expire()):
+                    await self._keep_changed.wait()
 
     async def _expire(self) -> float:
         """Remove what has expired; return in how many seconds to look again."""
@@ -239,7 +248,10 @@ class Changes:
         self._queue.put_nowait(None)
 
     async def __aiter__(self) -> AsyncIterator[Job]:
-        while (job := await self._queue.get()) is not None:
-            yield job
+        try:
+            while (job := await self._queue.get()) is not None:
+                yield job
+        finally:
+            self._deaf()
         if self.lost:
             raise InvalidRequest(f"the reader fell {self._limit} changes behind: read faster, and ask again")

@@ -234,10 +234,11 @@ class Runner:
         """End what is left of the group of a command that was ended, or whose shell was killed."""
         if command.group is None or (command.ending is None and code >= 0):
             return
-        if command.ending is None:
-            command.kill()
-        for member in group_members(command.group):
-            await process_ended(member)
+        while members := group_members(command.group):
+            if code < 0 and command.ending is None:
+                command.kill()
+            for member in members:
+                await process_ended(member)
 
     def _outcome(self, command: Command, code: int) -> Outcome:
         """The outcome of an attempt whose shell ended with `code` (negative: by that signal)."""

@@ -6,6 +6,7 @@ forward or back meanwhile neither starts it early nor forgets it. An entry is no
 changes: it no longer matches the job and is skipped.
 """
 
+import math
 from collections.abc import Mapping
 from heapq import heapify, heappop, heappush
 
@@ -34,7 +35,7 @@ class Agenda:
                 if job.run_at is None or due <= now:
                     self._ready.append((-job.priority, due, job.seq, job.id))
                 else:
-                    self._later.append((clock + due - now, job.seq, job.id, due))
+                    self._later.append((_steady(due, now, clock), job.seq, job.id, due))
         heapify(self._ready)
         heapify(self._later)
 
@@ -46,7 +47,7 @@ class Agenda:
         if job.run_at is None or due <= now:
             heappush(self._ready, (-job.priority, due, job.seq, job.id))
             return True
-        heappush(self._later, (clock + due - now, job.seq, job.id, due))
+        heappush(self._later, (_steady(due, now, clock), job.seq, job.id, due))
         return False
 
     def peek(self) -> Job | None:
@@ -92,3 +93,8 @@ class Agenda:
         if job is not None and job.seq == seq and job.state in WAITING_STATES and job.due_at.timestamp() == due:
             return job
         return None
+
+
+def _steady(due: float, now: float, clock: float) -> float:
+    """`due` by the steady clock, to the tenth of a millisecond: jobs that are due together stay so."""
+    return math.ceil((due + (clock - now)) * 10_000) / 10_000

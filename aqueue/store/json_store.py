@@ -116,7 +116,7 @@ class JsonStore:
                 made.append(rules.new_job(spec, job_id=name, seq=seq, now=now))
                 if len(made) % SLICE == 0:
                     await asyncio.sleep(0)
-            await self._store_new(made)
+            await self._store_new(made, reserved)
         if not absent:
             return made
         fresh = iter(made)
@@ -125,11 +125,10 @@ class JsonStore:
     async def adopt_records(self, records: Sequence[Job]) -> list[Job]:
         self._check_free([record.id for record in records], if_absent=False)
         made = [replace(record, seq=self._take_seq()) for record in records]
-        with self._reserving({record.id for record in records}):
-            await self._store_new([replace(job, stdout=None, stderr=None) for job in made])
-            for job in made:
-                if job.stdout or job.stderr:
-                    await self._writer.write([encode(job)], [job])
+        with self._reserving({record.id for record in records}) as reserved:
+            await self._store_new([replace(job, stdout=None, stderr=None) for job in made], reserved)
+        for part in slices([job for job in made if job.stdout or job.stderr]):
+            await asyncio.gather(*(self._writer.write([encode(job)], [job]) for job in part))
         return made
 
     def _check_free(self, names: list[str], *, if_absent: bool) -> set[str]:
@@ -145,27 +144,33 @@ class JsonStore:
 
     @contextlib.contextmanager
     def _reserving(self, names: set[str]) -> Iterator[set[str]]:
-        """Keep ids for jobs that are being written."""
+        """Keep ids for jobs that are being written; those that are taken out of the set stay kept."""
         self._reserved |= names
         try:
             yield names
         finally:
-            self._reserved -= names
-            self._freed.set()
-            self._freed = asyncio.Event()
+            self._free(names)
+
+    def _free(self, names: set[str]) -> None:
+        self._reserved -= names
+        self._freed.set()
+        self._freed = asyncio.Event()
 
     def _take_seq(self) -> int:
         seq, self._next_seq = self._next_seq, self._next_seq + 1
         return seq
 
-    async def _store_new(self, made: list[Job]) -> None:
-        """Write new jobs, all or none; they are seen when they are durable."""
+    async def _store_new(self, made: list[Job], reserved: set[str]) -> None:
+        """Write new jobs, all or none; they are seen when they are durable. Their ids stay reserved until then,
+        also if whoever asked for them has gone."""
         lines = [encode(Together(len(made)))] if len(made) > 1 else []
         for part in slices(made):
             lines += [encode(job) for job in part]
             await asyncio.sleep(0)
         if made:
-            await self._writer.write(lines, made, new=True)
+            names = set(reserved)
+            reserved.clear()
+            await self._writer.write(lines, made, new=True, over=lambda: self._free(names))
 
     async def claim(self, worker: int) -> Job:
         while True:

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from aqueue.job import Job
 from aqueue.store.agenda import Agenda
 
+_CLOCK_SET = 0.005
+"""Seconds by which the clocks must part for the wall clock to count as set."""
+
 
 class Schedule:
     """Hands the jobs of an agenda to those who wait for them."""
@@ -18,12 +21,14 @@ class Schedule:
         self._agenda = Agenda(jobs, queues)
         self._timer: asyncio.TimerHandle | None = None
         self._idle: deque[asyncio.Future[None]] = deque()
-        self._agenda.fill(time.time(), self._loop.time())
+        self._offset = self._loop.time() - time.time()
+        now, clock = self._now()
+        self._agenda.fill(now, clock)
         self._set_timer()
 
     def put(self, job: Job) -> None:
         """Take in a job that waits."""
-        if self._agenda.put(job, time.time(), self._loop.time()):
+        if self._agenda.put(job, *self._now()):
             self._wake(1)
         else:
             self._set_timer()
@@ -58,6 +63,15 @@ class Schedule:
         """Set no more timers."""
         if self._timer is not None:
             self._timer.cancel()
+
+    def _now(self) -> tuple[float, float]:
+        """The wall clock's time and the steady clock's. Their difference changes only where the wall clock was
+        set, so that jobs that are due together stay so."""
+        now = time.time()
+        offset = self._loop.time() - now
+        if abs(offset - self._offset) > _CLOCK_SET:
+            self._offset = offset
+        return now, now + self._offset
 
     def _wake(self, count: int) -> None:
         """Let so many idle workers look at the agenda."""

@@ -25,7 +25,13 @@ class Entry:
     """Lines that belong together, and the jobs they are about."""
 
     def __init__(
-        self, lines: Sequence[bytes], changed: Sequence[Job], *, new: bool = False, early: bool = False
+        self,
+        lines: Sequence[bytes],
+        changed: Sequence[Job],
+        *,
+        new: bool = False,
+        early: bool = False,
+        over: Callable[[], None] | None = None,
     ) -> None:
         self.data = b"\n".join(lines) + b"\n"
         self.lines = len(lines)
@@ -33,6 +39,8 @@ class Entry:
         self.new = new
         self.early = early
         """Whether its asker only needs to know that it survives this process."""
+        self.over = over
+        """Called when it is known whether it is durable."""
         self.offset = 0
         self.done: asyncio.Future[None] | None = None
         """The asker's; None for a fact."""
@@ -77,11 +85,17 @@ class Writer:
         self._task = asyncio.create_task(self._write_groups(), name="aqueue journal")
 
     async def write(
-        self, lines: Sequence[bytes], changed: Sequence[Job] = (), *, new: bool = False, early: bool = False
+        self,
+        lines: Sequence[bytes],
+        changed: Sequence[Job] = (),
+        *,
+        new: bool = False,
+        early: bool = False,
+        over: Callable[[], None] | None = None,
     ) -> None:
         """Return once `lines` are durable (`early`: once they survive this process, if not yet a power cut).
         Raises `StoreError`: then they are not stored."""
-        entry = Entry(lines, changed, new=new, early=early)
+        entry = Entry(lines, changed, new=new, early=early, over=over)
         entry.done = asyncio.get_running_loop().create_future()
         self._put(entry)
         await entry.done
@@ -156,6 +170,8 @@ class Writer:
             for entry in group:
                 await self._committed(entry)
                 entry.settle()
+                if entry.over is not None:
+                    entry.over()
         self._syncing = None
         self._compact_if_due()
 
@@ -204,4 +220,6 @@ class Writer:
                 facts.append(entry)
             elif not entry.done.done():
                 entry.done.set_exception(StoreError(str(error)))
+            if entry.over is not None:
+                entry.over()
         self._entries[:0] = facts

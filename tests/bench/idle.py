@@ -10,14 +10,14 @@ from tests.bench import stores
 from tests.bench.report import Figure, left_out
 from tests.bench.sandbox import sandbox
 
-_SETTLE = 1.5
+_SETTLE = 1.0
 """Seconds after its start in which a pool may still be busy with it."""
 
 
 def idle(quick: bool) -> list[Figure]:
     """Context switches and CPU time of all threads of a pool that waits for tomorrow."""
-    seconds, jobs = (2 if quick else 10), 10_000
-    switches, ticks = (f"idle {seconds} s: {what}" for what in ("context switches", "CPU ticks"))
+    seconds, jobs = (1.5 if quick else 10), 10_000
+    switches, ticks = (f"idle {seconds:g} s: {what}" for what in ("context switches", "CPU ticks"))
     if sys.platform != "linux":
         return [left_out(what, 0, 0, "only Linux counts them in /proc") for what in (switches, ticks)]
     with sandbox() as box:

@@ -83,10 +83,10 @@ class Ticker:
 async def _measure(work: str, store: str, lines: str, size: int) -> float:
     if work == "nothing":
         ticker = Ticker()
-        await asyncio.sleep(1)
+        await asyncio.sleep(0.5)
         return ticker.stop()
     async with Pool(config=Config(store=store)) as pool:
-        await asyncio.sleep(0.5)  # its start is over
+        await asyncio.sleep(0.3)  # its start is over
         ticker = Ticker()
         if work == "compaction":
             await _compaction(pool, f"{store}/jobs.jsonl")

@@ -26,7 +26,7 @@ _SLOTS = 4
 
 def peers(quick: bool) -> list[Figure]:
     """Every peer against us."""
-    count, rounds = (40, 1) if quick else (500, 3)
+    count, rounds = (24, 1) if quick else (500, 3)
     rivals: list[tuple[str, str, Callable[[int], float], Callable[[int], float], str]] = [
         ("task-spooler", "tsp", _task_spooler, drained, "first start to last result"),
         ("spoolctl", "spoolctl", _spoolctl, drained_process, "workers started to all done"),

@@ -62,7 +62,7 @@ def _resident_running(count: int) -> int:
 
 
 def _settled_size(pid: int) -> int:
-    time.sleep(0.5)  # what it was just doing may still hold memory
+    time.sleep(0.3)  # what it was just doing may still hold memory
     return int(psutil.Process(pid).memory_info().rss)
 
 

@@ -62,7 +62,7 @@ def queued_and_drained(count: int) -> float:
 
 def flat(quick: bool) -> list[Figure]:
     """Jobs a second while much is pending, or much that has finished is kept."""
-    many, kept, rounds, window = (100_000, 20_000, 3, 200) if quick else (1_000_000, 100_000, 5, 900)
+    many, kept, rounds, window = (100_000, 20_000, 2, 200) if quick else (1_000_000, 100_000, 5, 900)
     with sandbox() as full:
         stores.fill(full.store, stores.runnable(many))
         few, much, old = medians(
@@ -88,7 +88,7 @@ def _rate_of(box: Sandbox, window: int) -> float:
     before = stores.journal_size(box.store)
     box.log.unlink(missing_ok=True)
     with box.pool():
-        until(lambda: _lines(box.log) > 2 * (window + 40), every=0.1)
+        until(lambda: _lines(box.log) > 2 * (window + 40), every=0.05)
     ends = sorted(_ended(attempt) for attempt in stores.ended_attempts(box.store, before))
     return window / (ends[20 + window] - ends[20])
 

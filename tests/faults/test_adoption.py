@@ -53,12 +53,15 @@ def test_a_command_that_ended_while_no_pool_was_alive_is_not_run_again(broken: A
 
 def test_a_child_in_a_session_of_its_own_is_not_mistaken_for_the_command(broken: Any, eventually: Eventually) -> None:
     pool = broken.pool()
-    started(broken, eventually, "setsid sleep 0.5 & echo ran >>runs; until [ -e go ]; do sleep 0.02; done; exit 6")
+    started(broken, eventually, "setsid sleep 600 & echo ran >>runs; until [ -e go ]; do sleep 0.02; done; exit 6")
     kill(pool)
     broken.pool()
-    eventually(
-        lambda: not any(process.name() == "sleep" and "0.5" in process.cmdline() for process in broken.processes())
-    )
+    assert "adopted 1" in broken.log()
+    child = next(process for process in broken.processes() if process.cmdline() == ["sleep", "600"])
+    child.kill()
+    eventually(lambda: not child.is_running() or child.status() == "zombie", "its end")
+    broken.enqueue("true", id="after")
+    broken.ended("after")
     assert broken.job("j").state is State.PROCESSING
     (broken.folder / "go").touch()
     assert broken.ended("j").exit_code == 6

@@ -12,7 +12,7 @@ import pytest
 
 from aqueue import Pool
 from aqueue.config import Config
-from aqueue.job import State
+from aqueue.job import Job, State
 
 Eventually = Callable[..., Any]
 STUBBORN = "trap '' TERM; touch started$AQUEUE_JOB_ID; while :; do sleep 0.05; done"
@@ -66,10 +66,8 @@ def test_a_stop_ends_100_commands_that_ignore_sigterm(quick: Any, eventually: Ev
     assert {jobs[name].attempts for name in names} == {0}
 
 
-@pytest.mark.parametrize("fault", [None, "leave"])
-def test_a_stop_during_the_recovery_ends_what_was_adopted(
-    quick: Any, eventually: Eventually, fault: str | None
-) -> None:
+@pytest.mark.parametrize("how", ["grace", "now", "leave"])
+def test_a_stop_during_the_recovery_ends_what_was_adopted(quick: Any, eventually: Eventually, how: str) -> None:
     first = quick.pool()
     quick.enqueue(STUBBORN, id="j")
     eventually((quick.folder / "startedj").exists, "the start")
@@ -77,16 +75,16 @@ def test_a_stop_during_the_recovery_ends_what_was_adopted(
     first.wait()
 
     async def come_and_go() -> None:
-        pool = Pool(config=Config(str(quick.store), grace=0.2, kill_after=0.2))
+        pool = Pool(config=Config(str(quick.store), grace=30 if how == "now" else 0.2, kill_after=0.2))
         entering = asyncio.create_task(pool.__aenter__())
         await asyncio.sleep(0)
-        pool.request_stop(leave_running=fault == "leave")
+        pool.request_stop(now=how == "now", leave_running=how == "leave")
         await entering
         await pool.__aexit__(None, None, None)
 
     began = time.monotonic()
     asyncio.run(come_and_go())
-    if fault == "leave":
+    if how == "leave":
         assert quick.left_processing() == ["j"]
         assert quick.processes()
         quick.pool()
@@ -115,12 +113,22 @@ async def test_a_pool_cancelled_at_any_step_leaves_nothing_behind(tmp_path: Path
     await asyncio.to_thread(assert_over, broken, began, 5)
 
 
-async def test_a_stop_in_the_moment_of_a_claim_starts_nothing_that_it_does_not_end(broken: Any) -> None:
-    """The claim is durable, and the worker has not come to its next step, when the pool is told to stop now."""
-    config = Config(str(broken.store), workers=1, grace=0.2, kill_after=0.2)
+async def test_a_stop_in_the_moment_of_a_claim_starts_nothing_that_it_does_not_end(
+    broken: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job is claimed, and the worker has not come to its next step, when the pool is told to stop now."""
+    config = Config(str(broken.store), workers=1, grace=30, kill_after=0.2)
     async with Pool(config=config) as pool:
-        pool.workers.store.listen(lambda job: job.state is State.PROCESSING and pool.request_stop(now=True))
-        await pool.enqueue("sleep 30", id="j")
+        claim = pool.workers.store.claim
+
+        async def claim_and_stop(worker: int) -> Job:
+            job = await claim(worker)
+            pool.request_stop(now=True)
+            return job
+
+        monkeypatch.setattr(pool.workers.store, "claim", claim_and_stop)
+        for name in ("first", "second"):  # the worker is waiting in the real claim for the first
+            await pool.enqueue("exec sleep 30" if name == "second" else "true", id=name)
         began = time.monotonic()
         await asyncio.wait_for(pool.stopped(), 10)
     await asyncio.to_thread(assert_over, broken, began, 5)
