@@ -29,8 +29,11 @@ from aqueue.files import Files
 from aqueue.job import Job, JobSpec, State, utc_now
 from aqueue.pool import Changes, Workers
 from aqueue.store import Store, open_store
+from aqueue.store.changes import Announcements
 
 _log = logging.getLogger("aqueue")
+_LET_GO = 0.02
+"""Seconds between looks whether whoever holds the store has let go or opened a door."""
 _PART = 1000
 """How many jobs one message of a batch holds."""
 
@@ -177,6 +180,7 @@ class Pool(Queue):
         self._started_at = utc_now()
         self._stop: dict[str, bool] | None = None
         self._changes: list[Changes] = []
+        self._announce = Announcements()
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._serve(), name="aqueue pool")
@@ -223,8 +227,11 @@ class Pool(Queue):
         return self._session.overview()
 
     def events(self) -> AsyncIterator[Job]:
-        """Every change of state from now on, once it is durable; ends when the pool has stopped."""
-        changes = Changes(self.workers.store.listen)
+        """Every change of state from now on, once it is durable; ends when the pool has stopped.
+
+        Asked for before the block is entered, it also tells of jobs whose end an earlier pool did not see.
+        """
+        changes = Changes(self._announce.listen)
         self._changes.append(changes)
         return aiter(changes)
 
@@ -278,6 +285,7 @@ class Pool(Queue):
             async with AsyncExitStack() as stack:
                 store = await self._take_store(stack)
                 store.report = _log.warning
+                store.listen(self._announce.changed)
                 files = Files(Path(self.config.store), self.config.output_limit)
                 self._workers = Workers(store, files, self.config)
                 self._session = self.session()
@@ -330,7 +338,7 @@ class Pool(Queue):
                     pool = registered(path)
                     who = f"pid {pool.pid}" if pool else "its pid is not known yet"
                     raise PoolRunning(f"a pool ({who}) has the store {path}: aqueue worker stop") from None
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(_LET_GO)
 
     async def _end(self, *, now: bool) -> None:
         """Stop, and return only when everything has ended, however often this is cancelled meanwhile."""
@@ -369,27 +377,24 @@ class Connection(Queue):
                     yield job
 
     async def _ask(self, *parts: Request) -> AsyncIterator[Part]:
-        path = platform.socket_path(Path(self.config.store))
         while True:
+            line = await self._greeted()
+            if line is not None:
+                break
             try:
-                reader, writer = await asyncio.open_unix_connection(str(path), limit=1 << 20)
-            except (FileNotFoundError, ConnectionRefusedError):
-                try:
-                    answers = await local.answer(self.config, parts)
-                except PoolRunning:
-                    await asyncio.sleep(0.02)
-                    continue
-                for answer in answers:
-                    yield answer
-                return
-            break
+                answers = await local.answer(self.config, parts)
+            except PoolRunning:  # a pool that will open its door, or a command that lets go soon
+                await asyncio.sleep(_LET_GO)
+                continue
+            for answer in answers:
+                yield answer
+            return
+        reader, writer = line
         try:
             with suppress(ConnectionError):  # the pool says why, if it can, in what it sent before
-                writer.write(wire.pack(requests.Hello()))
                 for part in parts:
                     writer.writelines(wire.pack_parts(part))
                     await writer.drain()
-            wire.check_hello(await _receive(reader))
             while not isinstance(reply := await _receive(reader), requests.Done):
                 if isinstance(reply, requests.Failed):
                     raise wire.raised(reply)
@@ -397,6 +402,24 @@ class Connection(Queue):
                     yield reply
         finally:
             writer.close()
+
+    async def _greeted(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        """A connection to the running pool, None if there is none, or it is just leaving."""
+        path = str(platform.socket_path(Path(self.config.store)))
+        try:
+            reader, writer = await asyncio.open_unix_connection(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+        try:
+            writer.write(wire.pack(requests.Hello()))
+            wire.check_hello(await _receive(reader))
+        except PoolGone:
+            writer.close()
+            return None
+        except BaseException:
+            writer.close()
+            raise
+        return reader, writer
 
 
 async def _receive(reader: asyncio.StreamReader) -> requests.Reply:

@@ -173,10 +173,10 @@ def socket_path(store: Path) -> Path:
     if len(os.fsencode(inside)) <= _LONGEST_SOCKET_PATH:
         return inside
     import hashlib  # here, because a short command pays for every import
-    import tempfile
 
+    # Not `TMPDIR`: the pool's terminal and another may have different ones.
     name = hashlib.sha256(os.fsencode(store)).hexdigest()[:24]
-    return Path(tempfile.gettempdir()) / f"aqueue-{os.getuid()}" / name
+    return Path("/tmp") / f"aqueue-{os.getuid()}" / name
 
 
 def listen(path: Path) -> socket.socket:

@@ -60,7 +60,8 @@ class Workers:
                     tasks.start_soon(self._recover_one, job, running.get(token))
             await self.store.flush()
             if self._adopted:
-                self.notes.append(f"adopted {len(self._adopted)} running commands of an earlier pool")
+                plural = "command" if len(self._adopted) == 1 else "commands"
+                self.notes.append(f"adopted {len(self._adopted)} running {plural} of an earlier pool")
         if strays:
             await self._end_unrecorded(strays)
         keep = {job.history[-1].token.split(".")[0] for job, _ in self._adopted}

@@ -8,7 +8,7 @@ import typer
 
 from aqueue.cli import render, session
 from aqueue.cli.options import JsonOption
-from aqueue.config import SETTINGS, Value, set_setting, setting_named
+from aqueue.config import SETTINGS, Loaded, Value, set_setting, setting_named
 from aqueue.config_file import file_to_change
 from aqueue.control.requests import Configure
 
@@ -37,22 +37,28 @@ def show(as_json: JsonOption = False) -> None:
     loaded = session.settings()
     values = {name: getattr(loaded.config, name) for name in SETTINGS}
     if as_json:
-        session.print_json({name: {"value": values[name], "origin": loaded.origins[name]} for name in SETTINGS})
+        session.print_json({name: _described(loaded, name) for name in SETTINGS})
         return
     rows = [(name, _shown(values[name]), loaded.origins[name], SETTINGS[name].why) for name in SETTINGS]
     session.print_lines(render.table(("SETTING", "VALUE", "FROM", "WHAT IT IS"), rows))
 
 
 @app.command("get")
-def get(key: KeyArgument) -> None:
+def get(key: KeyArgument, as_json: JsonOption = False) -> None:
     """Print one setting's value; durations are seconds, and nothing is printed for no limit."""
     setting = setting_named(key, "config get")
-    session.print_lines([_shown(getattr(session.settings().config, setting.name))])
+    loaded = session.settings()
+    if as_json:
+        session.print_json(_described(loaded, setting.name))
+    else:
+        session.print_lines([_shown(getattr(loaded.config, setting.name))])
 
 
 @app.command("set", context_settings={"ignore_unknown_options": True})
 def set_value(
-    key: KeyArgument, value: Annotated[str, typer.Argument(metavar="VALUE", help="What it shall be.")]
+    key: KeyArgument,
+    value: Annotated[str, typer.Argument(metavar="VALUE", help="What it shall be.")],
+    as_json: JsonOption = False,
 ) -> None:
     """Change a setting in the config file; its comments stay. A running pool takes it over at once."""
     setting = setting_named(key, "config set")
@@ -69,15 +75,24 @@ def set_value(
             if client.pool is not None:
                 list(client.ask(Configure({setting.name: counts})))
                 session.hint(f"the running pool (pid {client.pool.pid}) has it")
+    if as_json:
+        session.print_json(_described(loaded, setting.name))
 
 
 @app.command("path")
-def path() -> None:
+def path(as_json: JsonOption = False) -> None:
     """Print the config file in force; where there is none, the one that `config set` would make."""
     file = file_to_change(session.config_file(), os.environ, Path.cwd())
+    if as_json:
+        session.print_json({"path": str(file), "exists": file.exists()})
+        return
     session.print_lines([str(file)])
     if not file.exists():
         session.hint("it does not exist: the settings are defaults")
+
+
+def _described(loaded: Loaded, name: str) -> dict[str, Value]:
+    return {"value": getattr(loaded.config, name), "origin": loaded.origins[name]}
 
 
 def _shown(value: Value) -> str:

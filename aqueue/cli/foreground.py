@@ -54,9 +54,9 @@ class _Foreground:
         self._waiting: list[str] = []
 
     async def run(self) -> int:
-        async with Pool(config=self._config, queues=self._queues) as pool:
-            self._pool = pool
-            changes = pool.events()
+        self._pool = Pool(config=self._config, queues=self._queues)
+        changes = self._pool.events()
+        async with self._pool:
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, self._stop)

@@ -2,13 +2,14 @@
 
 import sys
 import time
+from io import BytesIO
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
 import typer
 
 from aqueue.cli import session
-from aqueue.cli.options import IdArgument
+from aqueue.cli.options import IdArgument, JsonOption
 from aqueue.control.requests import Get
 from aqueue.errors import InvalidRequest
 from aqueue.job import Job, State
@@ -25,24 +26,30 @@ def logs(
     stderr: Annotated[bool, typer.Option("--stderr", help="What it printed to stderr.")] = False,
     attempt: Annotated[int | None, typer.Option(min=1, help="Of this attempt; the latest without it.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Print what a job's command printed, byte for byte."""
     store = Path(session.settings().config.store)
     job = _get(job_id)
+    if follow and as_json:
+        raise InvalidRequest("--follow prints as it comes, and --json one object: give one of them")
     if follow:
         _follow(store, job, stderr)
         return
     number = attempt or len(job.history)
     if attempt and attempt > len(job.history):
         raise InvalidRequest(f"job {job.id} has {len(job.history)} attempts, and no attempt {attempt}")
-    stream = _opened(_output_file(store, job, number, stderr))
-    if stream is not None:
-        with stream:
+    stream: BinaryIO | None = _opened(_output_file(store, job, number, stderr))
+    if stream is None:
+        if number != len(job.history):
+            raise InvalidRequest(f"the output of attempt {number} of job {job.id} is not kept any more")
+        stream = BytesIO(_recorded(job, stderr))
+    with stream:
+        if as_json:
+            text = stream.read().decode("utf-8", "replace")
+            session.print_json({"id": job.id, "attempt": number, ("stderr" if stderr else "stdout"): text})
+        else:
             _copy(stream)
-    elif number == len(job.history):
-        session.write_bytes(_recorded(job, stderr))
-    else:
-        raise InvalidRequest(f"the output of attempt {number} of job {job.id} is not kept any more")
 
 
 def _get(job_id: str) -> Job:

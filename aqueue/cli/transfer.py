@@ -14,6 +14,7 @@ import msgspec
 import typer
 
 from aqueue.cli import session
+from aqueue.cli.options import JsonOption
 from aqueue.cli.specs import shown
 from aqueue.control.requests import Find, Import
 from aqueue.errors import DuplicateJob, InvalidJob, printable
@@ -25,8 +26,8 @@ app = typer.Typer(rich_markup_mode="rich")
 
 
 @app.command("export")
-def export() -> None:
-    """Print all records as one JSON array."""
+def export(as_json: JsonOption = False) -> None:
+    """Print all records as one JSON array (with or without --json)."""
     session.print_records(session.ask_jobs(Find(output=True)))
 
 
@@ -35,6 +36,7 @@ def import_jobs(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="A JSON array of records, or an object by id; - is stdin.")
     ],
+    as_json: JsonOption = False,
 ) -> None:
     """Store the records of an export or of a simple JSON queue, all or none, and print their ids."""
     loaded = session.settings()
@@ -44,7 +46,11 @@ def import_jobs(
         raise InvalidJob(f"{file}: cannot read this file: {error.strerror}") from None
     jobs = read_records(data, str(file), loaded.config.job_defaults())
     with session.connect(loaded) as client:
-        session.print_lines(job.id for job in session.jobs_in(client.ask(_requests(jobs))))
+        stored = session.jobs_in(client.ask(_requests(jobs)))
+        if as_json:
+            session.print_records(stored)
+        else:
+            session.print_lines(job.id for job in stored)
 
 
 def _requests(jobs: list[Job]) -> Iterator[Import]:

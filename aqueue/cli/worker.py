@@ -52,11 +52,14 @@ def stop(
         bool, typer.Option("--leave-running", help="Let commands go on; the next pool takes them over.")
     ] = False,
     timeout: PatienceOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Stop the running pool, and wait until it is gone."""
     with session.connect() as client:
         stopped = client.stop(now=now, leave_running=leave_running, timeout=timeout)
-    if stopped is None:
+    if as_json:
+        session.print_json({"stopped": stopped})
+    elif stopped is None:
         session.hint("no pool runs on this store: nothing to stop")
     else:
         session.hint(f"the pool (pid {stopped.pid}) has stopped")

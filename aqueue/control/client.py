@@ -141,7 +141,7 @@ class Client:
             try:
                 self._line = platform.connect(platform.socket_path(self.store))
             except OSError as error:
-                raise StoreError(f"cannot reach the pool of {self.store}: {error.strerror}") from error
+                raise StoreError(f"cannot reach the pool of {self.store}: {error.strerror or error}") from error
             if self._line is None:
                 return False
             try:

@@ -170,6 +170,21 @@ def test_at_the_file_size_limit_enqueue_fails_and_goes_on_when_the_limit_is_lift
     assert broken.ended("after").stdout == "there is room\n"
 
 
+def test_half_a_write_that_cannot_be_taken_back_spoils_nothing(broken: Any, outage: Path) -> None:
+    fault = {"call": "ftruncate", "do": "fail", "file": "jobs.jsonl", "until_gone": str(outage)}
+    pool = broken.pool(fault=fault)
+    outage.touch()
+    resource.prlimit(pool.pid, resource.RLIMIT_FSIZE, (1 << 14, resource.RLIM_INFINITY))
+    accepted = until_refused(broken, "true # " + "x" * 3000, "File too large")
+    resource.prlimit(pool.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    while "after" not in accepted:
+        with contextlib.suppress(StoreError):
+            accepted.add(broken.enqueue("true", id="after").id)
+    pool.kill()
+    pool.wait()
+    assert set(broken.jobs()) == accepted
+
+
 @pytest.fixture
 def small_disk(broken: Any) -> Iterator[Path]:
     """The store on a file system of 256 kB."""
