@@ -6,6 +6,7 @@ Output files are named by the job's sequence number and the attempt, never by an
 
 import contextlib
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 from aqueue.errors import StoreError
@@ -48,6 +49,11 @@ class Files:
         except FileNotFoundError:
             return None, ""
         return parse_status(text, token)
+
+    def status_time(self, token: str) -> datetime:
+        """When the last line of the file with the status of `token` was written: it is the slot's last attempt's."""
+        run, slot, _ = token.split(".", 2)
+        return datetime.fromtimestamp(self._status_path(run, int(slot)).stat().st_mtime, UTC)
 
     def has_statuses(self) -> bool:
         """Whether a pool has left exit statuses behind."""

@@ -148,6 +148,8 @@ class Outcome(msgspec.Struct, frozen=True):
     pid: int | None = None
     stdout: str = ""
     stderr: str = ""
+    finished_at: datetime | None = None
+    """Where it is known that the attempt ended earlier than this is settled."""
 
     @property
     def success(self) -> bool:
@@ -304,7 +306,7 @@ def settled(job: Job, outcome: Outcome, *, now: datetime, max_interruptions: int
     attempt = replace(
         job.history[-1],
         pid=outcome.pid,
-        finished_at=max(now, job.history[-1].started_at),
+        finished_at=max(outcome.finished_at or now, job.history[-1].started_at),
         exit_code=outcome.exit_code,
         signal=outcome.signal,
         error=outcome.error,

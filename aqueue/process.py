@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import psutil
 from anyio import CancelScope
+from msgspec.structs import replace
 
 from aqueue import files, platform
 from aqueue.config import Config
@@ -182,7 +183,8 @@ class Runner:
 
     async def conclude(self, command: Command) -> Outcome:
         """The outcome of an earlier pool's attempt whose shell has ended."""
-        code, remark = self.files.find_status(command.job.history[-1].token)
+        token = command.job.history[-1].token
+        code, remark = self.files.find_status(token)
         if code is None:
             await self._end_group(command, -platform.KILL)
             if command.ending is None:
@@ -190,7 +192,7 @@ class Runner:
             return self._ended(command, None, None)
         if command.ending is not None:
             await self._end_group(command, code)
-        return self._ended(command, *_meaning(code, remark))
+        return replace(self._ended(command, *_meaning(code, remark)), finished_at=self.files.status_time(token))
 
     def close(self) -> None:
         """Let go of the slots' files. They stay until all that they say is stored."""
