@@ -87,7 +87,11 @@ class Queue(ABC):
     async def enqueue_many(self, jobs: Iterable[JobSpec | str], *, if_absent: bool = False) -> list[Job]:
         """Queue all of these or none, as one change; a string is a command."""
         defaults = self.config.job_defaults(os.getcwd())
-        specs = [(JobSpec(command=job) if isinstance(job, str) else job).stamped(defaults) for job in jobs]
+        specs: list[JobSpec] = []
+        for job in jobs:
+            specs.append((JobSpec(command=job) if isinstance(job, str) else job).stamped(defaults))
+            if len(specs) % _PART == 0:
+                await asyncio.sleep(0)
         if not specs:
             return []
         starts = range(0, len(specs), _PART)

@@ -59,7 +59,15 @@ class JsonStore:
             alive=lambda: len(self._jobs),
             report=lambda line: self.report(line),
         )
+        self._scheduled: Schedule | None = None
         self._lock = -1
+
+    @property
+    def _schedule(self) -> Schedule:
+        """Made when somebody wants to know what is next: a command that only adds a job does not."""
+        if self._scheduled is None:
+            self._scheduled = Schedule(self._jobs, self._queues)
+        return self._scheduled
 
     @property
     def trouble(self) -> str | None:
@@ -83,12 +91,12 @@ class JsonStore:
             self._counts[job.queue][job.state] += 1
         if contents.torn:
             self.notes.append(f"the end of the journal was torn by a crash; it is kept in {contents.torn}")
-        self._schedule = Schedule(self._jobs, self._queues)
         self._writer.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._schedule.close()
+        if self._scheduled is not None:
+            self._scheduled.close()
         try:
             await self._writer.close()
         finally:
@@ -320,8 +328,8 @@ class JsonStore:
             return
         self._counts[after.queue][after.state] += 1
         self._jobs[after.id] = after
-        if after.state in rules.WAITING_STATES:
-            self._schedule.put(after)
+        if after.state in rules.WAITING_STATES and self._scheduled is not None:
+            self._scheduled.put(after)
 
     async def _committed(self, entry: Entry) -> None:
         """What the entry says is durable: make it known."""

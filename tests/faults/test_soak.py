@@ -36,7 +36,7 @@ class Soak:
     def enqueue(self) -> None:
         self.asked += 1
         name, status = f"s{self.asked}", self.chance.choice([0, 0, 1, 7])
-        seconds = self.chance.choice([0, 0.01, 0.1, 1.5])
+        seconds = 1.5 if self.chance.random() < 0.03 else self.chance.choice([0, 0.01, 0.1])
         command = f"echo s >>{name}.run; echo {name}; sleep {seconds}; echo e >>{name}.run; exit {status}"
         try:
             self.broken.enqueue(command, id=name)
