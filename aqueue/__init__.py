@@ -11,8 +11,8 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aqueue.api import Connection, Pool, connect
     from aqueue.config import Config
+    from aqueue.connection import Connection, connect
     from aqueue.errors import (
         AqueueError,
         DamagedStore,
@@ -26,12 +26,15 @@ if TYPE_CHECKING:
         UnknownJob,
         WaitTimeout,
     )
-    from aqueue.job import Attempt, Job, JobSpec, State
+    from aqueue.job import Attempt, Job, State
+    from aqueue.pool import Pool
+    from aqueue.spec import JobSpec
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "aqueue.api": ("Connection", "Pool", "connect"),
+    "aqueue.pool": ("Pool",),
+    "aqueue.connection": ("Connection", "connect"),
     "aqueue.config": ("Config",),
     "aqueue.errors": (
         "AqueueError",
@@ -46,7 +49,8 @@ _HOME = {
         "UnknownJob",
         "WaitTimeout",
     ),
-    "aqueue.job": ("Attempt", "Job", "JobSpec", "State"),
+    "aqueue.job": ("Attempt", "Job", "State"),
+    "aqueue.spec": ("JobSpec",),
 }
 
 __all__ = [

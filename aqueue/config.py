@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from aqueue.config_file import default_store, find_file, write_setting
 from aqueue.errors import InvalidConfig, InvalidJob, printable
-from aqueue.job import Defaults, check_name
+from aqueue.spec import Defaults, check_name
 from aqueue.units import DURATION_RULE, parse_duration
 
 Value = str | int | float | None

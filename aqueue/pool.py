@@ -1,258 +1,242 @@
-"""N workers over one store: recover, run, drain, stop.
+"""Workers over a store inside an asyncio application: the pool's life, from the lock to the last result.
 
-A worker claims a job, runs its command and settles the result; the number of workers is a number of coroutines.
-Before they begin, what an earlier pool left in `processing` is recovered: a command that still runs is adopted or
-ended, one that ended meanwhile gets its result, and one that left no trace is queued again.
+It opens the store, recovers what an earlier pool left, opens its door to other terminals, works, and closes all
+that again, in whichever way its block is left.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import logging
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
 
-from anyio import CancelScope, create_task_group, move_on_after
-from anyio.abc import TaskGroup
-from msgspec.structs import replace
+import msgspec
+from anyio import CancelScope
 
 from aqueue import platform
-from aqueue.config import Config
-from aqueue.errors import InvalidRequest
+from aqueue.config import Config, load_config, retouched
+from aqueue.control.client import registered
+from aqueue.control.requests import Overview, Part, PoolInfo, Request
+from aqueue.control.server import Server
+from aqueue.control.service import Session
+from aqueue.errors import PoolGone, PoolRunning, StoreError
 from aqueue.files import Files
-from aqueue.job import WAITING_STATES, Job, Outcome, State, utc_now
-from aqueue.process import Command, Runner, Survivors, survivors
-from aqueue.store import Query, Store
+from aqueue.job import Job, utc_now
+from aqueue.queue import Queue
+from aqueue.store import Store, open_store
+from aqueue.store.changes import Announcements, Changes
+from aqueue.workers import Workers
 
-_DESCRIPTORS = 1024
-"""Open files beside those of commands, of which each takes up to four: above all connections."""
-RETENTION_PAUSE = 60.0
-"""Seconds between two removals of finished jobs, at the least."""
-
-
-class Workers:
-    """The workers of one pool."""
-
-    def __init__(self, store: Store, files: Files, config: Config) -> None:
-        self.store = store
-        self.files = files
-        self.config = config
-        self.runner = Runner(store.run_id, files, config)
-        self.stopping = False
-        self.notes: list[str] = []
-        self._claims: dict[int, CancelScope] = {}
-        self._group: TaskGroup | None = None
-        self._grace: asyncio.TimerHandle | None = None
-        self._adopted: list[tuple[Job, int]] = []
-        self._alive: set[int] = set()
-        """The numbers of the workers that have not gone yet."""
-        self._keep_changed = asyncio.Event()
-        self._unwanted: set[str] = set()
-        """Jobs that were cancelled in the moment in which a worker claimed them."""
-        store.listen(files.tidy)
-
-    async def recover(self) -> None:
-        """Deal with every job that an earlier pool left in `processing`."""
-        left = [job async for part in self.store.find(Query(states=frozenset({State.PROCESSING}))) for job in part]
-        running = survivors() if left or self.files.has_statuses() else {}
-        strays = {token: alive for token, alive in running.items() if self.files.knows(token)}
-        if left:
-            async with create_task_group() as tasks:
-                for job in left:
-                    token = job.history[-1].token
-                    strays.pop(token, None)
-                    tasks.start_soon(self._recover_one, job, running.get(token))
-            await self.store.flush()
-            if self._adopted:
-                plural = "command" if len(self._adopted) == 1 else "commands"
-                self.notes.append(f"adopted {len(self._adopted)} running {plural} of an earlier pool")
-        if strays:
-            await self._end_unrecorded(strays)
-        keep = {job.history[-1].token.split(".")[0] for job, _ in self._adopted}
-        self.files.drop_statuses(frozenset(keep))
-
-    async def _end_unrecorded(self, strays: dict[str, Survivors]) -> None:
-        """End the commands of waiting jobs: a claim survives the end of its pool, but not of one whose disk failed
-        to sync it as well. The job will run again, and must not run beside itself."""
-        attempts = {token.rpartition(".")[2]: alive for token, alive in strays.items()}
-        async for part in self.store.find(Query(states=WAITING_STATES)):
-            for job in part:
-                alive = attempts.get(f"{job.seq}-{len(job.history) + 1}")
-                if alive is not None:
-                    await self.runner.end_survivors(Command(job, self.config.kill_after), alive.processes)
-
-    async def _recover_one(self, job: Job, alive: Survivors | None) -> None:
-        code, _ = self.files.find_status(job.history[-1].token)
-        command = Command(job, self.config.kill_after)
-        if code is None and alive is not None:
-            if alive.shell is not None and self.config.orphans == "adopt":
-                self._adopted.append((job, alive.shell))
-                return
-            await self.runner.end_survivors(command, alive.processes)
-        await self.store.settle(job, await self.runner.conclude(command))
-
-    async def run(self, count: int) -> None:
-        """Work with `count` workers until `stop`."""
-        keeper = CancelScope()
-        try:
-            async with create_task_group() as tasks:
-                tasks.start_soon(self._retain, keeper)
-                async with create_task_group() as self._group:
-                    self.resize(count)
-                keeper.cancel()
-        finally:
-            if self._grace is not None:
-                self._grace.cancel()
-            self.runner.close()
-
-    def configure(self, config: Config) -> None:
-        """Take over settings: for what begins from now on."""
-        self.config = self.runner.config = config
-        self.files.limit = config.output_limit
-        self.store.max_interruptions = config.max_interruptions
-        self.resize(config.workers)
-        self._keep_changed.set()
-
-    def resize(self, count: int) -> None:
-        """Change the number of workers; those who go finish what they run. Adopted commands run on with more of
-        them than workers, and while the pool stops."""
-        assert self._group is not None
-        for number in [number for number in self._claims if number > count]:
-            self._claims.pop(number).cancel()
-        platform.allow_descriptors(_DESCRIPTORS + 4 * count)
-        if self.stopping:
-            count = 0
-        for number in range(1, max(count, len(self._adopted)) + 1):
-            if number not in self._alive:
-                self._alive.add(number)
-                adopted = self._adopted[number - 1] if number <= len(self._adopted) else None
-                self._claims[number] = CancelScope()
-                self._group.start_soon(self._work, number, adopted, self._claims[number])
-                if number > count:
-                    self._claims.pop(number).cancel()
-        self._adopted = []
-
-    async def _work(self, number: int, adopted: tuple[Job, int] | None, claims: CancelScope) -> None:
-        with CancelScope(shield=True):
-            if adopted is not None:
-                await self._settle(adopted[0], await self.runner.adopt(*adopted))
-        with claims:
-            while not claims.cancel_called:
-                job = await self.store.claim(number)
-                with CancelScope(shield=True):
-                    await self._settle(job, await self._run(job))
-        self._alive.discard(number)
-        if not self.stopping:
-            self.resize(self.config.workers)  # there may be as many workers again meanwhile
-
-    async def _run(self, job: Job) -> Outcome | None:
-        if job.id in self._unwanted:
-            self._unwanted.remove(job.id)
-            return Outcome(error="cancelled", cancelled=True)
-        return await self.runner.run(job)
-
-    async def _settle(self, job: Job, outcome: Outcome | None) -> None:
-        if outcome is not None:
-            await self.store.settle(job, outcome)
-
-    def stop(self, *, now: bool = False, leave_running: bool = False) -> None:
-        """Claim nothing more. Running commands have `grace` seconds to end by themselves, none if `now`; then
-        they are ended. With `leave_running` they go on for the next pool to adopt."""
-        self.stopping = True
-        for scope in self._claims.values():
-            scope.cancel()
-        if leave_running:
-            self.runner.leave_all()
-        elif now:
-            self.runner.end_all()
-        elif self._grace is None:
-            self._grace = asyncio.get_running_loop().call_later(self.config.grace, self.runner.end_all)
-
-    async def cancel(self, name: str) -> Job:
-        """Cancel a job, ending its command if it runs. Raises `UnknownJob`, `InvalidRequest`."""
-        command = self.runner.running.get(name)
-        if command is None:
-            job = await self.store.get(name)
-            if job.state is not State.PROCESSING:
-                return await self.store.cancel(name)
-            self._unwanted.add(name)  # it is just being claimed
-        else:
-            command.end("cancelled", cancelled=True)
-        return await self.store.wait(name)
-
-    def live(self, job: Job) -> Job:
-        """`job` as it is this moment: a running one with its process id and what it has printed so far."""
-        command = self.runner.running.get(job.id)
-        if command is None or job.state is not State.PROCESSING:
-            return job
-        history = (*job.history[:-1], replace(job.history[-1], pid=command.group))
-        peek = self.files.peek
-        return replace(job, history=history, stdout=peek(job, "out"), stderr=peek(job, "err"))
-
-    async def drained(self) -> None:
-        """Return when no job is due, running or waiting for a retry."""
-        quiet = asyncio.Event()
-
-        def look(_: Job | None) -> None:
-            if self.store.settled_down():
-                quiet.set()
-
-        deaf = self.store.listen(look, lambda _: look(None))
-        try:
-            look(None)
-            await quiet.wait()
-        finally:
-            deaf()
-
-    async def _retain(self, scope: CancelScope) -> None:
-        """Remove finished jobs that are older than `keep`, when the oldest of them is."""
-        with scope:
-            while True:
-                self._keep_changed.clear()
-                with move_on_after(await self._expire()):
-                    await self._keep_changed.wait()
-
-    async def _expire(self) -> float:
-        """Remove what has expired; return in how many seconds to look again."""
-        oldest = now = utc_now()
-        ended = Query(states=frozenset({State.COMPLETED, State.CANCELLED}))
-        async for part in self.store.find(ended):
-            times = {job.id: job.updated_at or job.created_at for job in part}
-            expired = [name for name, time in times.items() if (now - time).total_seconds() >= self.config.keep]
-            if expired:
-                for job in await self.store.remove(expired):
-                    self.files.remove_output(job)
-            oldest = min([oldest, *(time for name, time in times.items() if name not in expired)])
-        return max(RETENTION_PAUSE, self.config.keep - (now - oldest).total_seconds())
+_log = logging.getLogger("aqueue")
+_LET_GO = 0.02
+"""Seconds between looks whether whoever holds the store has let go or opened a door."""
 
 
-class Changes:
-    """Every durable change of state from the moment this is made, as an async iterator."""
+class Pool(Queue):
+    """Workers over a store, for as long as an `async with` block lasts.
 
-    lost = False
-    """Whether the reader fell behind."""
+    Leaving the block stops it: running commands get `grace` seconds to end by themselves; none if the block is
+    left by an error or a cancellation. No signal handlers are installed. Raises `PoolRunning` on entry if
+    another pool has the store.
+    """
 
     def __init__(
-        self, listen: Callable[[Callable[[Job], None]], Callable[[], None]], limit: int | None = None
+        self,
+        store: str | os.PathLike[str] | None = None,
+        *,
+        workers: int | None = None,
+        queues: Sequence[str] = (),
+        config: Config | None = None,
     ) -> None:
-        """`limit` is how many changes wait for their reader at most; one who falls behind is told so."""
-        self._queue: asyncio.Queue[Job | None] = asyncio.Queue()
-        self._limit = limit
-        self._deaf = listen(self._hear)
+        """`queues` are those that are served, all if none is named. What is not given comes from `config`, or
+        else from the environment and the config file, as for the command line."""
+        given = {"store": None if store is None else os.fspath(store), "workers": workers}
+        overrides = {name: value for name, value in given.items() if value is not None}
+        self.config = load_config(overrides=overrides).config if config is None else retouched(config, overrides)
+        self.queues = list(queues)
+        self.recovered: list[str] = []
+        self._workers: Workers | None = None
+        self._session: Session | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._ready = asyncio.Event()
+        self._started_at = utc_now()
+        self._stop: dict[str, bool] | None = None
+        self._changes: list[Changes] = []
+        self._announce = Announcements()
 
-    def _hear(self, job: Job) -> None:
-        if self._limit is not None and self._queue.qsize() >= self._limit:
-            self.lost = True
-            self.end()
-        else:
-            self._queue.put_nowait(job)
-
-    def end(self) -> None:
-        """Let the iteration end, once what has happened so far was seen."""
-        self._deaf()
-        self._queue.put_nowait(None)
-
-    async def __aiter__(self) -> AsyncIterator[Job]:
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._serve(), name="aqueue pool")
+        ready = asyncio.create_task(self._ready.wait())
         try:
-            while (job := await self._queue.get()) is not None:
-                yield job
+            await asyncio.wait({ready, self._task}, return_when=asyncio.FIRST_COMPLETED)
+        except BaseException:
+            await self._end(now=True)
+            raise
         finally:
-            self._deaf()
-        if self.lost:
-            raise InvalidRequest(f"the reader fell {self._limit} changes behind: read faster, and ask again")
+            ready.cancel()
+        if self._task.done():
+            await self._task
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._end(now=kind is not None)
+
+    @property
+    def workers(self) -> Workers:
+        """The running workers. Raises `PoolGone` outside the block."""
+        if self._workers is None:
+            raise PoolGone("the pool is not running")
+        return self._workers
+
+    @property
+    def info(self) -> PoolInfo:
+        """The pool as its registry names it."""
+        return PoolInfo(
+            pid=os.getpid(),
+            started_at=self._started_at,
+            workers=self.config.workers,
+            queues=self.queues,
+            store=self.config.store,
+            socket=str(platform.socket_path(Path(self.config.store))),
+            stopping=self._stop is not None,
+        )
+
+    def overview(self) -> Overview:
+        """Like `status`, at once."""
+        assert self._session is not None
+        return self._session.overview()
+
+    def events(self) -> AsyncIterator[Job]:
+        """Every change of state from now on, once it is durable; ends when the pool has stopped.
+
+        Asked for before the block is entered, it also tells of jobs whose end an earlier pool did not see.
+        """
+        changes = Changes(self._announce.listen)
+        self._changes.append(changes)
+        return aiter(changes)
+
+    async def drain(self) -> None:
+        """Return when no job is due, running or waiting for a retry (or the pool has stopped)."""
+        drained = asyncio.create_task(self.workers.drained())
+        assert self._task is not None
+        try:
+            await asyncio.wait({drained, self._task}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            drained.cancel()
+
+    async def stop(self, *, now: bool = False, leave_running: bool = False) -> None:
+        """Stop as leaving the block does, and return when the pool has stopped."""
+        self.request_stop(now=now, leave_running=leave_running)
+        await self.stopped()
+
+    def request_stop(self, *, now: bool = False, leave_running: bool = False) -> None:
+        """Begin to stop: nothing more is claimed. `now` gives running commands no grace, `leave_running` lets
+        them go on for the next pool to adopt. May be called again to hurry."""
+        self._stop = {"now": now, "leave_running": leave_running}
+        if self._workers is not None:
+            self._workers.stop(**self._stop)
+
+    async def stopped(self) -> None:
+        """Return when the pool has stopped."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
+    def configure(self, changed: Mapping[str, float | int | str | None]) -> None:
+        """Take over settings, at once. Raises `InvalidConfig`."""
+        self.config = retouched(self.config, changed)
+        self.workers.configure(self.config)
+
+    async def _ask(self, *parts: Request) -> AsyncIterator[Part]:
+        if self._session is None:
+            raise PoolGone("the pool is not running")
+        session = self.session()
+        for part in parts:
+            if not session.hold(part):
+                async for answer in session.answer(part):
+                    yield answer
+
+    def session(self) -> Session:
+        """A session for one more asker."""
+        return Session(self.workers.store, self.workers.files, self)
+
+    async def _serve(self) -> None:
+        """Open the store, recover, work, close: the pool's life."""
+        try:
+            async with AsyncExitStack() as stack:
+                store = await self._take_store(stack)
+                store.report = _log.warning
+                store.listen(self._announce.changed)
+                files = Files(Path(self.config.store), self.config.output_limit)
+                self._workers = Workers(store, files, self.config)
+                self._session = self.session()
+                if self._stop is not None:
+                    self._workers.stop(**self._stop)
+                await self._workers.recover()
+                self.recovered = [*store.notes, *self._workers.notes]
+                await self._work(self._workers)
+            if not self._workers.runner.left:
+                files.drop_run(store.run_id)
+        finally:
+            self._session = self._workers = None
+            for changes in self._changes:
+                changes.end()
+
+    async def _work(self, workers: Workers) -> None:
+        store = Path(self.config.store)
+        registry = store / "pool.json"
+        try:
+            registry.write_bytes(msgspec.json.encode(self.info))
+            registry.chmod(0o600)
+        except OSError as error:
+            raise StoreError(f"cannot write {registry}: {error.strerror}") from error
+        door = Server(platform.socket_path(store), self.session)
+        try:
+            await door.open()
+            try:
+                self._ready.set()
+                await workers.run(self.config.workers)
+            finally:
+                await door.close()
+        finally:
+            registry.unlink(missing_ok=True)
+
+    async def _take_store(self, stack: AsyncExitStack) -> Store:
+        """The store, entered in `stack`. A command may hold it for a moment, a pool for its lifetime."""
+        path = Path(self.config.store)
+        while True:
+            store = open_store(
+                self.config.store,
+                max_interruptions=self.config.max_interruptions,
+                queues=frozenset(self.queues),
+            )
+            try:
+                return await stack.enter_async_context(store)
+            except PoolRunning:
+                line = platform.connect(platform.socket_path(path))
+                if line is not None:
+                    line.close()
+                    pool = registered(path)
+                    who = f"pid {pool.pid}" if pool else "its pid is not known yet"
+                    raise PoolRunning(f"a pool ({who}) has the store {path}: aqueue worker stop") from None
+                await asyncio.sleep(_LET_GO)
+
+    async def _end(self, *, now: bool) -> None:
+        """Stop, and return only when everything has ended, however often this is cancelled meanwhile."""
+        assert self._task is not None
+        cancelled: asyncio.CancelledError | None = None
+        with CancelScope(shield=True):
+            self.request_stop(now=now)
+            while not self._task.done():
+                try:
+                    await asyncio.wait({self._task})
+                except asyncio.CancelledError as error:
+                    cancelled = error
+                    self.request_stop(now=True)
+        if cancelled is not None:
+            raise cancelled
+        self._task.result()

@@ -8,86 +8,19 @@ if this one is gone. A command that outlived its pool is adopted, and from then 
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
-from typing import NamedTuple
 
-import psutil
-from anyio import CancelScope
 from msgspec.structs import replace
 
 from aqueue import files, platform
+from aqueue.command import Command
 from aqueue.config import Config
 from aqueue.job import Job, Outcome
+from aqueue.survivors import TOKEN, group_members, process_ended
 
-TOKEN = "AQUEUE_TOKEN"
 _TRUNCATE_EVERY = 1000
 _STOPPED = "interrupted: the pool was stopped"
-
-
-class Command:
-    """A command under way, started by this pool or adopted; `group` is its process group."""
-
-    def __init__(self, job: Job, kill_after: float) -> None:
-        """`kill_after`: seconds between SIGTERM and SIGKILL."""
-        self.job = job
-        self.group: int | None = None
-        self.ending: str | None = None
-        self.interrupted = False
-        self.cancelled = False
-        self.left = CancelScope()
-        self._kill_after = kill_after
-        self._timers: list[asyncio.TimerHandle] = []
-
-    def started(self, group: int, time_left: float | None) -> None:
-        """The command runs as process group `group`; end it after `time_left` seconds."""
-        self.group = group
-        if self.ending is not None:  # asked for while it was being started
-            self._terminate()
-        if time_left is not None:
-            reason = f"time limit of {self.job.timeout:g} s exceeded"
-            self._after(time_left, lambda: self.end(reason))
-
-    def end(self, reason: str, *, interrupted: bool = False, cancelled: bool = False) -> None:
-        """Send SIGTERM to the process group, and SIGKILL `kill_after` seconds later. The first reason counts, but
-        a job that is cancelled while its command is being ended is cancelled all the same."""
-        if cancelled and self.ending is not None:
-            self.cancelled, self.interrupted = True, False
-        if self.ending is None:
-            self.ending, self.interrupted, self.cancelled = reason, interrupted, cancelled
-            if self.group is not None:
-                self._terminate()
-
-    def kill(self) -> None:
-        """Send SIGKILL to the process group."""
-        if self.group is not None:
-            platform.signal_group(self.group, platform.KILL)
-
-    def leave(self) -> None:
-        """Let the command run on, for a later pool to adopt."""
-        self.left.cancel()
-
-    def release(self) -> None:
-        """Stop the clocks: the command has ended, or is left."""
-        for timer in self._timers:
-            timer.cancel()
-
-    def _terminate(self) -> None:
-        assert self.group is not None
-        platform.signal_group(self.group, platform.TERMINATE)
-        self._after(self._kill_after, self.kill)
-
-    def _after(self, seconds: float, action: Callable[[], None]) -> None:
-        self._timers.append(asyncio.get_running_loop().call_later(max(0.0, seconds), action))
-
-
-class Survivors(NamedTuple):
-    """What runs of an attempt of an earlier pool: the shell that will write its exit status, and all of it."""
-
-    shell: int | None
-    """It leads the attempt's process group, and its command line names the attempt; what the command started in
-    a session of its own does not."""
-    processes: list[int]
 
 
 class Runner:
@@ -292,50 +225,6 @@ def _disown(process: asyncio.subprocess.Process) -> None:
     if popen.returncode is None:
         popen.returncode = 0
     transport.close()
-
-
-async def process_ended(pid: int) -> None:
-    """Return when process `pid`, which need not be a child, has ended; at once if there is none."""
-    try:
-        fd = platform.exit_descriptor(pid)
-    except ProcessLookupError:
-        return
-    loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
-    loop.add_reader(fd, ended.set)
-    try:
-        await ended.wait()
-    finally:
-        loop.remove_reader(fd)
-        os.close(fd)
-
-
-def group_members(group: int) -> list[int]:
-    """The processes of a group that have not ended."""
-    members = []
-    for process in psutil.process_iter():
-        try:
-            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
-                members.append(process.pid)
-        except (ProcessLookupError, PermissionError, psutil.Error):
-            continue
-    return members
-
-
-def survivors() -> dict[str, Survivors]:
-    """The processes of this user that run an attempt, by its token."""
-    found: dict[str, Survivors] = {}
-    for process in psutil.process_iter():
-        try:
-            token = process.environ().get(TOKEN)
-            if token is None or process.status() == psutil.STATUS_ZOMBIE or process.pid == os.getpid():
-                continue
-            leads = os.getpgid(process.pid) == process.pid and any(token in word for word in process.cmdline())
-        except (ProcessLookupError, PermissionError, psutil.Error):
-            continue
-        shell, others = found.get(token, (None, []))
-        found[token] = Survivors(process.pid if leads else shell, [*others, process.pid])
-    return found
 
 
 def environment(job: Job, inherited: Mapping[bytes, bytes]) -> dict[bytes, bytes]:

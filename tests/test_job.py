@@ -6,19 +6,9 @@ import pytest
 from msgspec.structs import replace
 
 from aqueue.errors import InvalidJob, InvalidRequest
-from aqueue.job import (
-    Defaults,
-    Job,
-    JobSpec,
-    Outcome,
-    State,
-    cancelled,
-    claimed,
-    first_duplicate,
-    new_job,
-    retried,
-    settled,
-)
+from aqueue.job import Job, Outcome, State
+from aqueue.lifecycle import cancelled, claimed, new_job, retried, settled
+from aqueue.spec import Defaults, JobSpec, first_duplicate
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 FAILURE = Outcome(exit_code=1)

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from aqueue import InvalidRequest, Job, JobSpec, Pool, PoolGone, PoolRunning, State, UnknownJob
 from aqueue.config import Config
-from aqueue.process import group_members
+from aqueue.survivors import group_members
 
 from .conftest import PATIENCE, Pipe, StartPool
 
@@ -384,7 +384,7 @@ async def test_a_command_left_running_is_adopted_and_its_true_end_recorded(
         await ready.read()
         await soon(pool.stop(leave_running=True))
     async with Pool(config=config) as pool:
-        assert pool.recovered == ["adopted 1 running commands of an earlier pool"]
+        assert pool.recovered == ["adopted 1 running command of an earlier pool"]
         job = await pool.get("a")
         assert (job.state, job.stdout, len(job.history)) == (State.PROCESSING, "one\n", 1)
         go.write()

@@ -16,7 +16,8 @@ from msgspec.structs import replace
 from aqueue.config import Config
 from aqueue.files import Files
 from aqueue.job import Attempt, Job, Outcome
-from aqueue.process import Runner, group_members, survivors
+from aqueue.process import Runner
+from aqueue.survivors import group_members, survivors
 
 from .conftest import PATIENCE, Pipe
 
@@ -335,7 +336,7 @@ async def test_a_command_left_running_goes_on_and_is_found_by_its_token(
 
 
 async def test_an_attempt_of_which_nothing_is_left_was_interrupted(run: Bench) -> None:
-    from aqueue.process import Command
+    from aqueue.command import Command
 
     outcome = await run.runner.conclude(Command(run.job("true"), 1))
     assert (outcome.interrupted, outcome.exit_code, outcome.signal) == (True, None, None)

@@ -15,7 +15,8 @@ from aqueue.cli import session, specs
 from aqueue.cli.options import AtOption, DelayOption, JsonOption, LimitOption, QueueOption
 from aqueue.control.requests import Enqueue
 from aqueue.errors import InvalidJob, InvalidRequest
-from aqueue.job import Job, JobSpec, State
+from aqueue.job import Job, State
+from aqueue.spec import JobSpec
 
 CHUNK = 1000
 LONG_BATCH = 5000

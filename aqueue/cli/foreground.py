@@ -9,11 +9,11 @@ from collections import Counter
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from aqueue.api import Pool
 from aqueue.cli import session
 from aqueue.cli.log import TextLine, json_line
 from aqueue.config import Config
 from aqueue.job import Job, State
+from aqueue.pool import Pool
 from aqueue.units import span
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from typing import Any, BinaryIO
 import msgspec
 
 from aqueue.errors import DuplicateJob, InvalidJob, printable
-from aqueue.job import Job, JobSpec, first_duplicate
+from aqueue.job import Job
+from aqueue.spec import JobSpec, first_duplicate
 
 ALLOWED = {
     "command": "a string",

@@ -18,7 +18,8 @@ from aqueue.cli.options import JsonOption
 from aqueue.cli.specs import shown
 from aqueue.control.requests import Find, Import
 from aqueue.errors import DuplicateJob, InvalidJob, printable
-from aqueue.job import Attempt, Defaults, Job, JobSpec, State, first_duplicate, utc_now
+from aqueue.job import Attempt, Job, State, utc_now
+from aqueue.spec import Defaults, JobSpec, first_duplicate
 
 CHUNK = 1000
 

@@ -8,7 +8,8 @@ from datetime import datetime
 
 import msgspec
 
-from aqueue.job import Job, JobSpec, State
+from aqueue.job import Job, State
+from aqueue.spec import JobSpec
 
 PROTOCOL = 1
 

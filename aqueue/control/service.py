@@ -15,9 +15,11 @@ from aqueue.control import requests
 from aqueue.control.requests import Find, Ids, Jobs, Overview, Part, PoolInfo, Request, Slot
 from aqueue.errors import InvalidJob, InvalidRequest
 from aqueue.files import Files
-from aqueue.job import FINAL_STATES, Job, JobSpec, State, check_name
-from aqueue.pool import Changes, Workers
+from aqueue.job import FINAL_STATES, Job, State
+from aqueue.spec import JobSpec, check_name
 from aqueue.store import Query, Store
+from aqueue.store.changes import Changes
+from aqueue.workers import Workers
 
 _BEHIND = 10_000
 """How many changes wait for a client at most that reads them too slowly."""

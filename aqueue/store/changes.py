@@ -1,9 +1,9 @@
 """Who wants to know: listeners hear of every durable change, waiters of the end of one job."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
-from aqueue.errors import PoolGone
+from aqueue.errors import InvalidRequest, PoolGone
 from aqueue.job import Job
 
 
@@ -69,3 +69,39 @@ class Announcements:
         for waiter in self._waiters.pop(name, ()):
             if not waiter.done():
                 waiter.set_result(job)
+
+
+class Changes:
+    """Every durable change of state from the moment this is made, as an async iterator."""
+
+    lost = False
+    """Whether the reader fell behind."""
+
+    def __init__(
+        self, listen: Callable[[Callable[[Job], None]], Callable[[], None]], limit: int | None = None
+    ) -> None:
+        """`limit` is how many changes wait for their reader at most; one who falls behind is told so."""
+        self._queue: asyncio.Queue[Job | None] = asyncio.Queue()
+        self._limit = limit
+        self._deaf = listen(self._hear)
+
+    def _hear(self, job: Job) -> None:
+        if self._limit is not None and self._queue.qsize() >= self._limit:
+            self.lost = True
+            self.end()
+        else:
+            self._queue.put_nowait(job)
+
+    def end(self) -> None:
+        """Let the iteration end, once what has happened so far was seen."""
+        self._deaf()
+        self._queue.put_nowait(None)
+
+    async def __aiter__(self) -> AsyncIterator[Job]:
+        try:
+            while (job := await self._queue.get()) is not None:
+                yield job
+        finally:
+            self._deaf()
+        if self.lost:
+            raise InvalidRequest(f"the reader fell {self._limit} changes behind: read faster, and ask again")

@@ -15,10 +15,11 @@ from typing import Self
 
 from msgspec.structs import replace
 
-from aqueue import job as rules
+from aqueue import lifecycle
 from aqueue.errors import DuplicateJob, InvalidRequest, PoolRunning, StoreError, UnknownJob, printable
-from aqueue.job import Job, JobSpec, Outcome, State
+from aqueue.job import WAITING_STATES, Job, Outcome, State, utc_now
 from aqueue.platform import private_directory, try_lock
+from aqueue.spec import JobSpec, first_duplicate
 from aqueue.store.changes import Announcements
 from aqueue.store.compaction import SLICE, batches, slices
 from aqueue.store.journal import Batch, Journal
@@ -111,7 +112,7 @@ class JsonStore:
         while if_absent and not self._reserved.isdisjoint(names):
             await self._freed.wait()  # somebody is just adding one of them
         absent = self._check_free(names, if_absent=if_absent)
-        now = rules.utc_now()
+        now = utc_now()
         with self._reserving(set(names) - absent) as reserved:
             made = []
             for spec in specs:
@@ -121,7 +122,7 @@ class JsonStore:
                 name = spec.id or self._new_id(seq)
                 reserved.add(name)
                 self._reserved.add(name)
-                made.append(rules.new_job(spec, job_id=name, seq=seq, now=now))
+                made.append(lifecycle.new_job(spec, job_id=name, seq=seq, now=now))
                 if len(made) % SLICE == 0:
                     await asyncio.sleep(0)
             await self._store_new(made, reserved)
@@ -141,7 +142,7 @@ class JsonStore:
 
     def _check_free(self, names: list[str], *, if_absent: bool) -> set[str]:
         """Raise `DuplicateJob` if new jobs cannot have these ids; return those that exist, where that is fine."""
-        twice = rules.first_duplicate(names)
+        twice = first_duplicate(names)
         if twice is not None:
             raise DuplicateJob(f"id {twice} occurs twice in this batch")
         taken = {name for name in names if self._taken(name)}
@@ -184,7 +185,7 @@ class JsonStore:
         while True:
             job = await self._schedule.next(self._writer.healthy)
             token = f"{self.run_id}.{worker}.{job.seq}-{len(job.history) + 1}"
-            taken = rules.claimed(job, worker=worker, token=token, now=rules.utc_now())
+            taken = lifecycle.claimed(job, worker=worker, token=token, now=utc_now())
             self._change(job, taken)
             try:
                 # A claim need not survive a power cut, which ends its command too.
@@ -200,7 +201,7 @@ class JsonStore:
                 return taken
 
     async def settle(self, job: Job, outcome: Outcome) -> Job:
-        ended = rules.settled(job, outcome, now=rules.utc_now(), max_interruptions=self.max_interruptions)
+        ended = lifecycle.settled(job, outcome, now=utc_now(), max_interruptions=self.max_interruptions)
         seen = replace(ended, stdout=None, stderr=None)
         self._change(job, seen)
         self._unwritten[job.seq] = ended
@@ -208,15 +209,15 @@ class JsonStore:
         return ended
 
     async def cancel(self, name: str) -> Job:
-        return await self._steer(name, rules.cancelled)
+        return await self._steer(name, lifecycle.cancelled)
 
     async def retry(self, name: str) -> Job:
-        return await self._steer(name, rules.retried)
+        return await self._steer(name, lifecycle.retried)
 
     async def _steer(self, name: str, rule: Callable[..., Job]) -> Job:
         """Change a job by one of the rules of `aqueue.job`; taken back if it cannot be written."""
         before = self._known(name)
-        after = rule(self._with_output(before), now=rules.utc_now())
+        after = rule(self._with_output(before), now=utc_now())
         seen = replace(after, stdout=None, stderr=None)
         self._change(before, seen)
         try:
@@ -328,7 +329,7 @@ class JsonStore:
             return
         self._counts[after.queue][after.state] += 1
         self._jobs[after.id] = after
-        if after.state in rules.WAITING_STATES and self._scheduled is not None:
+        if after.state in WAITING_STATES and self._scheduled is not None:
             self._scheduled.put(after)
 
     async def _committed(self, entry: Entry) -> None:

@@ -7,7 +7,8 @@ from typing import Protocol, Self
 
 import msgspec
 
-from aqueue.job import Job, JobSpec, Outcome, State
+from aqueue.job import Job, Outcome, State
+from aqueue.spec import JobSpec
 
 Counts = dict[str, dict[State, int]]
 """How many jobs there are, by queue and state."""

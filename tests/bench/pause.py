@@ -16,9 +16,10 @@ from pathlib import Path
 
 import msgspec
 
-from aqueue.api import Pool
 from aqueue.config import Config
-from aqueue.job import Job, JobSpec, State
+from aqueue.job import Job, State
+from aqueue.pool import Pool
+from aqueue.spec import JobSpec
 from tests.bench import stores
 from tests.bench.commands import json_lines
 from tests.bench.report import Figure

@@ -6,7 +6,7 @@ import pytest
 
 from aqueue.cli import specs
 from aqueue.errors import DuplicateJob, InvalidJob
-from aqueue.job import Defaults, JobSpec
+from aqueue.spec import Defaults, JobSpec
 
 
 def stamp(spec: JobSpec) -> JobSpec:

@@ -8,7 +8,8 @@ import pytest
 
 from aqueue.cli.transfer import read_records
 from aqueue.errors import DuplicateJob, InvalidJob
-from aqueue.job import Attempt, Defaults, Job, State
+from aqueue.job import Attempt, Job, State
+from aqueue.spec import Defaults
 
 CLASSIC = {
     "id": "job1",

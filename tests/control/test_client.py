@@ -10,7 +10,8 @@ from aqueue.config import Config
 from aqueue.control.client import Client, registered
 from aqueue.control.requests import Cancel, Enqueue, Find, Get, Jobs, Overview, Remove, Retry, Status, Watch
 from aqueue.errors import DamagedStore, DuplicateJob, InvalidRequest, PoolGone, UnknownJob, WaitTimeout
-from aqueue.job import Defaults, Job, JobSpec
+from aqueue.job import Job
+from aqueue.spec import Defaults, JobSpec
 
 from ..conftest import PATIENCE, Pipe, StartPool
 

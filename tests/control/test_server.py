@@ -12,7 +12,7 @@ import pytest
 from aqueue import Pool, State, platform
 from aqueue.config import Config
 from aqueue.control import requests, wire
-from aqueue.job import JobSpec
+from aqueue.spec import JobSpec
 
 from ..conftest import PATIENCE
 

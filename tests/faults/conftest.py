@@ -16,7 +16,8 @@ import pytest
 from aqueue.config import Config
 from aqueue.control.client import Client
 from aqueue.control.requests import Enqueue, Find, Jobs, Request
-from aqueue.job import Defaults, Job, JobSpec, State
+from aqueue.job import Job, State
+from aqueue.spec import Defaults, JobSpec
 
 PATIENCE = 30.0
 """Seconds after which what a test waits for counts as never coming."""

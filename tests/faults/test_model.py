@@ -19,7 +19,9 @@ from hypothesis.stateful import (
 )
 
 from aqueue.errors import DuplicateJob, InvalidRequest, UnknownJob
-from aqueue.job import Defaults, Job, JobSpec, Outcome, State, settled, utc_now
+from aqueue.job import Job, Outcome, State, utc_now
+from aqueue.lifecycle import settled
+from aqueue.spec import Defaults, JobSpec
 from aqueue.store import Query, Store, open_store
 
 NAMES = st.sampled_from([f"n{number}" for number in range(12)])

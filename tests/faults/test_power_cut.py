@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from aqueue.job import Defaults, JobSpec, Outcome
+from aqueue.job import Outcome
+from aqueue.spec import Defaults, JobSpec
 from aqueue.store import open_store
 from aqueue.store.recovery import open_journal
 

@@ -11,7 +11,7 @@ from aqueue.config import Config
 from aqueue.control.client import Client
 from aqueue.control.requests import Cancel, Enqueue, Remove, Request, Retry
 from aqueue.errors import DuplicateJob, InvalidRequest, PoolGone, UnknownJob
-from aqueue.job import Defaults, JobSpec
+from aqueue.spec import Defaults, JobSpec
 
 
 def main(store: str, name: str) -> None:

@@ -11,7 +11,8 @@ import pytest
 from msgspec.structs import replace
 
 from aqueue.errors import DuplicateJob, InvalidRequest, PoolRunning, UnknownJob
-from aqueue.job import Defaults, Job, JobSpec, Outcome, State
+from aqueue.job import Job, Outcome, State
+from aqueue.spec import Defaults, JobSpec
 from aqueue.store import Query, Store, open_store
 
 T = TypeVar("T")

@@ -10,7 +10,8 @@ from typing import Any
 import psutil
 import pytest
 
-from aqueue.job import Defaults, Job, JobSpec, Outcome, State
+from aqueue.job import Job, Outcome, State
+from aqueue.spec import Defaults, JobSpec
 from aqueue.store import Query
 from aqueue.store.json_store import JsonStore
 

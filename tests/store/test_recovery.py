@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from aqueue.errors import DamagedStore, StoreError
-from aqueue.job import Defaults, Job, JobSpec, Outcome
+from aqueue.job import Job, Outcome
+from aqueue.spec import Defaults, JobSpec
 from aqueue.store import Query
 from aqueue.store.json_store import JsonStore
 

@@ -1,0 +1,224 @@
+"""N workers over one store: recover, run, drain, stop.
+
+A worker claims a job, runs its command and settles the result; the number of workers is a number of coroutines.
+Before they begin, what an earlier pool left in `processing` is recovered: a command that still runs is adopted or
+ended, one that ended meanwhile gets its result, and one that left no trace is queued again.
+"""
+
+import asyncio
+
+from anyio import CancelScope, create_task_group, move_on_after
+from anyio.abc import TaskGroup
+from msgspec.structs import replace
+
+from aqueue import platform
+from aqueue.command import Command
+from aqueue.config import Config
+from aqueue.files import Files
+from aqueue.job import WAITING_STATES, Job, Outcome, State, utc_now
+from aqueue.process import Runner
+from aqueue.store import Query, Store
+from aqueue.survivors import Survivors, survivors
+
+_DESCRIPTORS = 1024
+"""Open files beside those of commands, of which each takes up to four: above all connections."""
+RETENTION_PAUSE = 60.0
+"""Seconds between two removals of finished jobs, at the least."""
+
+
+class Workers:
+    """The workers of one pool."""
+
+    def __init__(self, store: Store, files: Files, config: Config) -> None:
+        self.store = store
+        self.files = files
+        self.config = config
+        self.runner = Runner(store.run_id, files, config)
+        self.stopping = False
+        self.notes: list[str] = []
+        self._claims: dict[int, CancelScope] = {}
+        self._group: TaskGroup | None = None
+        self._grace: asyncio.TimerHandle | None = None
+        self._adopted: list[tuple[Job, int]] = []
+        self._alive: set[int] = set()
+        """The numbers of the workers that have not gone yet."""
+        self._keep_changed = asyncio.Event()
+        self._unwanted: set[str] = set()
+        """Jobs that were cancelled in the moment in which a worker claimed them."""
+        store.listen(files.tidy)
+
+    async def recover(self) -> None:
+        """Deal with every job that an earlier pool left in `processing`."""
+        left = [job async for part in self.store.find(Query(states=frozenset({State.PROCESSING}))) for job in part]
+        running = survivors() if left or self.files.has_statuses() else {}
+        strays = {token: alive for token, alive in running.items() if self.files.knows(token)}
+        if left:
+            async with create_task_group() as tasks:
+                for job in left:
+                    token = job.history[-1].token
+                    strays.pop(token, None)
+                    tasks.start_soon(self._recover_one, job, running.get(token))
+            await self.store.flush()
+            if self._adopted:
+                plural = "command" if len(self._adopted) == 1 else "commands"
+                self.notes.append(f"adopted {len(self._adopted)} running {plural} of an earlier pool")
+        if strays:
+            await self._end_unrecorded(strays)
+        keep = {job.history[-1].token.split(".")[0] for job, _ in self._adopted}
+        self.files.drop_statuses(frozenset(keep))
+
+    async def _end_unrecorded(self, strays: dict[str, Survivors]) -> None:
+        """End the commands of waiting jobs: a claim survives the end of its pool, but not of one whose disk failed
+        to sync it as well. The job will run again, and must not run beside itself."""
+        attempts = {token.rpartition(".")[2]: alive for token, alive in strays.items()}
+        async for part in self.store.find(Query(states=WAITING_STATES)):
+            for job in part:
+                alive = attempts.get(f"{job.seq}-{len(job.history) + 1}")
+                if alive is not None:
+                    await self.runner.end_survivors(Command(job, self.config.kill_after), alive.processes)
+
+    async def _recover_one(self, job: Job, alive: Survivors | None) -> None:
+        code, _ = self.files.find_status(job.history[-1].token)
+        command = Command(job, self.config.kill_after)
+        if code is None and alive is not None:
+            if alive.shell is not None and self.config.orphans == "adopt":
+                self._adopted.append((job, alive.shell))
+                return
+            await self.runner.end_survivors(command, alive.processes)
+        await self.store.settle(job, await self.runner.conclude(command))
+
+    async def run(self, count: int) -> None:
+        """Work with `count` workers until `stop`."""
+        keeper = CancelScope()
+        try:
+            async with create_task_group() as tasks:
+                tasks.start_soon(self._retain, keeper)
+                async with create_task_group() as self._group:
+                    self.resize(count)
+                keeper.cancel()
+        finally:
+            if self._grace is not None:
+                self._grace.cancel()
+            self.runner.close()
+
+    def configure(self, config: Config) -> None:
+        """Take over settings: for what begins from now on."""
+        self.config = self.runner.config = config
+        self.files.limit = config.output_limit
+        self.store.max_interruptions = config.max_interruptions
+        self.resize(config.workers)
+        self._keep_changed.set()
+
+    def resize(self, count: int) -> None:
+        """Change the number of workers; those who go finish what they run. Adopted commands run on with more of
+        them than workers, and while the pool stops."""
+        assert self._group is not None
+        for number in [number for number in self._claims if number > count]:
+            self._claims.pop(number).cancel()
+        platform.allow_descriptors(_DESCRIPTORS + 4 * count)
+        if self.stopping:
+            count = 0
+        for number in range(1, max(count, len(self._adopted)) + 1):
+            if number not in self._alive:
+                self._alive.add(number)
+                adopted = self._adopted[number - 1] if number <= len(self._adopted) else None
+                self._claims[number] = CancelScope()
+                self._group.start_soon(self._work, number, adopted, self._claims[number])
+                if number > count:
+                    self._claims.pop(number).cancel()
+        self._adopted = []
+
+    async def _work(self, number: int, adopted: tuple[Job, int] | None, claims: CancelScope) -> None:
+        with CancelScope(shield=True):
+            if adopted is not None:
+                await self._settle(adopted[0], await self.runner.adopt(*adopted))
+        with claims:
+            while not claims.cancel_called:
+                job = await self.store.claim(number)
+                with CancelScope(shield=True):
+                    await self._settle(job, await self._run(job))
+        self._alive.discard(number)
+        if not self.stopping:
+            self.resize(self.config.workers)  # there may be as many workers again meanwhile
+
+    async def _run(self, job: Job) -> Outcome | None:
+        if job.id in self._unwanted:
+            self._unwanted.remove(job.id)
+            return Outcome(error="cancelled", cancelled=True)
+        return await self.runner.run(job)
+
+    async def _settle(self, job: Job, outcome: Outcome | None) -> None:
+        if outcome is not None:
+            await self.store.settle(job, outcome)
+
+    def stop(self, *, now: bool = False, leave_running: bool = False) -> None:
+        """Claim nothing more. Running commands have `grace` seconds to end by themselves, none if `now`; then
+        they are ended. With `leave_running` they go on for the next pool to adopt."""
+        self.stopping = True
+        for scope in self._claims.values():
+            scope.cancel()
+        if leave_running:
+            self.runner.leave_all()
+        elif now:
+            self.runner.end_all()
+        elif self._grace is None:
+            self._grace = asyncio.get_running_loop().call_later(self.config.grace, self.runner.end_all)
+
+    async def cancel(self, name: str) -> Job:
+        """Cancel a job, ending its command if it runs. Raises `UnknownJob`, `InvalidRequest`."""
+        command = self.runner.running.get(name)
+        if command is None:
+            job = await self.store.get(name)
+            if job.state is not State.PROCESSING:
+                return await self.store.cancel(name)
+            self._unwanted.add(name)  # it is just being claimed
+        else:
+            command.end("cancelled", cancelled=True)
+        return await self.store.wait(name)
+
+    def live(self, job: Job) -> Job:
+        """`job` as it is this moment: a running one with its process id and what it has printed so far."""
+        command = self.runner.running.get(job.id)
+        if command is None or job.state is not State.PROCESSING:
+            return job
+        history = (*job.history[:-1], replace(job.history[-1], pid=command.group))
+        peek = self.files.peek
+        return replace(job, history=history, stdout=peek(job, "out"), stderr=peek(job, "err"))
+
+    async def drained(self) -> None:
+        """Return when no job is due, running or waiting for a retry."""
+        quiet = asyncio.Event()
+
+        def look(_: Job | None) -> None:
+            if self.store.settled_down():
+                quiet.set()
+
+        deaf = self.store.listen(look, lambda _: look(None))
+        try:
+            look(None)
+            await quiet.wait()
+        finally:
+            deaf()
+
+    async def _retain(self, scope: CancelScope) -> None:
+        """Remove finished jobs that are older than `keep`, when the oldest of them is."""
+        with scope:
+            while True:
+                self._keep_changed.clear()
+                with move_on_after(await self._expire()):
+                    await self._keep_changed.wait()
+
+    async def _expire(self) -> float:
+        """Remove what has expired; return in how many seconds to look again."""
+        oldest = now = utc_now()
+        ended = Query(states=frozenset({State.COMPLETED, State.CANCELLED}))
+        async for part in self.store.find(ended):
+            times = {job.id: job.updated_at or job.created_at for job in part}
+            expired = [name for name, time in times.items() if (now - time).total_seconds() >= self.config.keep]
+            if expired:
+                for job in await self.store.remove(expired):
+                    self.files.remove_output(job)
+            oldest = min([oldest, *(time for name, time in times.items() if name not in expired)])
+        return max(RETENTION_PAUSE, self.config.keep - (now - oldest).total_seconds())
+
+
