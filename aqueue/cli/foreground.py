@@ -1,6 +1,7 @@
 """The pool in a terminal: signals stop it, every job's start and end is a line, a drain shows its progress."""
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -60,6 +61,7 @@ class _Foreground:
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, self._stop)
+            gc.freeze()  # the jobs that are there need not be walked by every collection
             self._say_hello()
             with self._progress():
                 async with asyncio.TaskGroup() as tasks:
@@ -121,12 +123,13 @@ class _Foreground:
         text = self._line(job)
         if text is None:
             return
-        if self._bar is None:
-            self._print([text])
-        else:
-            if not self._waiting:
-                asyncio.get_running_loop().call_later(REDRAW, self._redraw)
-            self._waiting.append(text)
+        if not self._waiting:  # what happens together is written together
+            loop = asyncio.get_running_loop()
+            if self._bar is None:
+                loop.call_soon(self._print_waiting)
+            else:
+                loop.call_later(REDRAW, self._redraw)
+        self._waiting.append(text)
 
     def _redraw(self) -> None:
         if not self._stopped:

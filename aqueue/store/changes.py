@@ -44,6 +44,10 @@ class Announcements:
                 del self._waiters[name]
             raise
 
+    def awaited(self, name: str) -> bool:
+        """Whether somebody waits for the end of a job."""
+        return name in self._waiters
+
     def changed(self, job: Job) -> None:
         """Tell that `job` is what it is now."""
         for hear in tuple(self._listeners):

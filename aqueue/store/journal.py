@@ -144,7 +144,7 @@ class Journal:
                 tail = await _in(thread, _copy, self._fd, covered, self.size, fd)
                 lasts = await _in(thread, _replace, fd, fresh, self.path)
                 old, self._fd, fd = self._fd, fd, -1
-                os.close(old)
+                self._rewriter.submit(os.close, old)  # freeing a large file takes the system a while
                 self.size = self._synced = size + tail
                 self.lines, self.suspect = lines + self.lines - covered_lines, not lasts
             return covered, size

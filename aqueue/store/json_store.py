@@ -205,7 +205,7 @@ class JsonStore:
         seen = replace(ended, stdout=None, stderr=None)
         self._change(job, seen)
         self._unwritten[job.seq] = ended
-        self._writer.promise([encode(ended)], [ended])
+        self._writer.promise([encode(ended)], [ended], urgent=self._announce.awaited(job.id))
         return ended
 
     async def cancel(self, name: str) -> Job:

@@ -8,11 +8,15 @@ error, facts are kept, nothing new is claimed (`healthy`), and the disk is tried
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
+from anyio import move_on_after
+
 from aqueue.errors import PoolGone, StoreError
 from aqueue.job import Job
 from aqueue.store.journal import Journal
 from aqueue.store.recovery import PROBE
 
+LINGER = 0.003
+"""Seconds for which results that nobody waits for wait for others to share their fsync."""
 RETRY_EVERY = 1.0
 """Seconds between tries while the disk refuses."""
 COMPACT_AGAIN = 60.0
@@ -38,7 +42,7 @@ class Entry:
         self.changed = changed
         self.new = new
         self.early = early
-        """Whether its asker only needs to know that it survives this process."""
+        """Whether it is enough for now that it survives this process: nobody waits for its fsync."""
         self.over = over
         """Called when it is known whether it is durable."""
         self.offset = 0
@@ -76,6 +80,7 @@ class Writer:
         self._work = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._unsynced: list[Entry] = []
+        self._urgent = asyncio.Event()
         self._syncing: asyncio.Task[None] | None = None
         self._compaction: asyncio.Task[None] | None = None
         self._compact_from = 0.0
@@ -100,9 +105,10 @@ class Writer:
         self._put(entry)
         await entry.done
 
-    def promise(self, lines: Sequence[bytes], changed: Sequence[Job] = ()) -> None:
-        """See to it that `lines` become durable as soon as the disk allows."""
-        self._put(Entry(lines, changed))
+    def promise(self, lines: Sequence[bytes], changed: Sequence[Job] = (), *, urgent: bool = True) -> None:
+        """See to it that `lines` become durable as soon as the disk allows; unless it is `urgent`, somewhat later,
+        to share an fsync."""
+        self._put(Entry(lines, changed, early=not urgent))
 
     async def close(self) -> None:
         """Write what is left. Raises `StoreError` if a fact could not be stored."""
@@ -152,6 +158,8 @@ class Writer:
                 offset += len(entry.data)
                 if entry.early:
                     entry.settle()
+                else:
+                    self._urgent.set()
             self._unsynced += group
             if self._syncing is None:
                 self._syncing = asyncio.create_task(self._sync_groups(), name="aqueue fsync")
@@ -159,6 +167,7 @@ class Writer:
     async def _sync_groups(self) -> None:
         """Make durable what was appended, and make it known."""
         while self._unsynced:
+            await self._linger()
             group, self._unsynced = self._unsynced, []
             try:
                 await self._journal.sync()
@@ -175,8 +184,15 @@ class Writer:
         self._syncing = None
         self._compact_if_due()
 
+    async def _linger(self) -> None:
+        """Give others a moment to share the next fsync, while nobody waits for it."""
+        with move_on_after(LINGER):
+            await self._urgent.wait()
+        self._urgent.clear()
+
     async def quiet(self) -> None:
         """Return once all that was appended is durable and known, or refused."""
+        self._urgent.set()
         if self._syncing is not None:
             await self._syncing
 
