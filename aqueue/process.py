@@ -17,7 +17,7 @@ from aqueue import files, platform
 from aqueue.command import Command
 from aqueue.config import Config
 from aqueue.job import Job, Outcome
-from aqueue.survivors import TOKEN, group_members, process_ended
+from aqueue.survivors import TOKEN, group_members, process_ended, survivors
 
 _TRUNCATE_EVERY = 1000
 _STOPPED = "interrupted: the pool was stopped"
@@ -39,10 +39,6 @@ class Runner:
         self._starts: dict[int, int] = {}
         self._inherited = {os.fsencode(name): os.fsencode(value) for name, value in os.environ.items()}
 
-    def token(self, slot: int, job: Job) -> str:
-        """The name of the attempt of `job` that begins in worker `slot`."""
-        return f"{self.run_id}.{slot}.{job.seq}-{len(job.history) + 1}"
-
     async def run(self, job: Job) -> Outcome | None:
         """Run the command of a claimed job to its end; None if it was left running."""
         command = self._begin(job)
@@ -53,6 +49,11 @@ class Runner:
                 process = await self._start(job)
             except (OSError, ValueError) as error:
                 command.end(f"cannot start: {_reason(error, job)}")
+                return self._ended(command, None, None)
+            except RuntimeError as error:  # it was started, but there was no thread to wait for it
+                command.end(f"cannot start: {error}")
+                alive = survivors().get(job.history[-1].token)
+                await self.end_survivors(command, alive.processes if alive else [])
                 return self._ended(command, None, None)
             command.started(process.pid, job.timeout)
             with command.left:
@@ -103,7 +104,7 @@ class Runner:
         return command
 
     async def end_survivors(self, command: Command, alive: list[int]) -> None:
-        """End the processes of an attempt that an earlier pool started."""
+        """End the processes of an attempt that are not this pool's children, or not known to it."""
         groups = set()
         for pid in alive:
             with contextlib.suppress(ProcessLookupError):

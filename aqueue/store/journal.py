@@ -148,8 +148,8 @@ class Journal:
                 self.size = self._synced = size + tail
                 self.lines, self.suspect = lines + self.lines - covered_lines, not lasts
             return covered, size
-        except OSError as error:
-            raise StoreError(f"cannot write {fresh}: {error.strerror}") from error
+        except (OSError, RuntimeError) as error:  # a `RuntimeError`: there was no thread to be had
+            raise StoreError(f"cannot write {fresh}: {error}") from error
         finally:
             if fd >= 0:
                 os.close(fd)

@@ -1,8 +1,13 @@
 """Commands that misbehave: the attempt is told as it was, and the pool lives on."""
 
+import os
 import resource
 import signal
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -104,6 +109,27 @@ def test_where_no_process_can_be_started_attempts_fail_and_the_pool_lives_on(
     assert served.ended("j").error == "cannot start: Too many open files"
     served.enqueue("echo alive", id="after")
     assert served.ended("after").stdout == "alive\n"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="becomes another user, whom a limit of processes binds")
+def test_at_the_limit_of_processes_attempts_fail_and_the_pool_lives_on() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        os.chown(folder, 65534, 65534)
+        done = subprocess.run(
+            [sys.executable, str(Path(__file__).with_name("crowded.py")), folder],
+            env={"PATH": os.defpath, "HOME": folder},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    *ends, alive = done.stdout.splitlines()
+    assert alive == "alive"
+    assert len(ends) == 30
+    assert any(line.startswith("dead cannot start: ") for line in ends)
+    # A command that could be started may itself be refused a process, which is its own failure: no reason given.
+    assert all(line.startswith("dead cannot start: ") or line in ("completed ", "dead ") for line in ends)
 
 
 @pytest.mark.parametrize("close", ["exec 0<&- 1>&- 2>&-", "exec 0<&- 1>&- 2>&- 3>&- 4>&-; exec sh -c 'exit 9'"])
