@@ -239,7 +239,7 @@ async def test_a_child_in_the_background_does_not_hold_the_worker(run: Bench) ->
     outcome = await run("sleep 20 & echo $!")
     assert (outcome.exit_code, time.monotonic() - began < 10) == (0, True)
     child = psutil.Process(int(outcome.stdout))
-    assert child.name() == "sleep"
+    assert child.is_running()
     child.kill()
 
 
