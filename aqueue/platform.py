@@ -79,12 +79,6 @@ def try_lock(path: Path) -> int | None:
     return fd
 
 
-def wait_lock(path: Path) -> None:
-    """Block until nobody holds the lock on `path`."""
-    with open(path, "rb") as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
-
-
 def shell_line(command: str, token: str) -> str:
     """The line for `sh -c` that runs `command` and appends its exit status to the file that is its stdin.
 
