@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import datetime, timedelta
 
 from anyio import CancelScope
 
@@ -15,6 +16,7 @@ class Command:
     def __init__(self, job: Job, kill_after: float) -> None:
         """`kill_after`: seconds between SIGTERM and SIGKILL."""
         self.job = job
+        self._began = asyncio.get_running_loop().time()
         self.group: int | None = None
         self.ending: str | None = None
         self.interrupted = False
@@ -41,6 +43,13 @@ class Command:
             self.ending, self.interrupted, self.cancelled = reason, interrupted, cancelled
             if self.group is not None:
                 self._terminate()
+
+    @property
+    def ended_at(self) -> datetime:
+        """When it ended, if that is now: its start and the time since by the steady clock, so that a wall clock
+        that was set meanwhile does not change how long it took."""
+        took = asyncio.get_running_loop().time() - self._began
+        return self.job.history[-1].started_at + timedelta(seconds=took)
 
     def kill(self) -> None:
         """Send SIGKILL to the process group."""

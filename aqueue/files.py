@@ -6,6 +6,7 @@ Output files are named by the job's sequence number and the attempt, never by an
 
 import contextlib
 import os
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +17,7 @@ READ = os.O_RDONLY | os.O_CLOEXEC
 CREATE = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 _APPEND = os.O_CREAT | os.O_APPEND | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 STATUS_TAIL = 4096
+_STATUS_LINE = re.compile(r"[0-9a-f]+\.\d+\.\d+-\d+ \d+", re.ASCII)
 
 
 class Files:
@@ -58,6 +60,11 @@ class Files:
     def has_statuses(self) -> bool:
         """Whether a pool has left exit statuses behind."""
         return any(self.status.iterdir())
+
+    def tokens(self) -> list[str]:
+        """The attempts whose exit status pools have left behind."""
+        lines = [line for path in self.status.iterdir() for line in path.read_text("utf-8", "replace").splitlines()]
+        return [line.rpartition(" ")[0] for line in lines if _STATUS_LINE.fullmatch(line)]
 
     def knows(self, token: str) -> bool:
         """Whether `token` is that of an attempt of this store."""

@@ -60,7 +60,7 @@ class Outcome(msgspec.Struct, frozen=True):
     stdout: str = ""
     stderr: str = ""
     finished_at: datetime | None = None
-    """Where it is known that the attempt ended earlier than this is settled."""
+    """Where it is known when exactly the attempt ended."""
 
     @property
     def success(self) -> bool:

@@ -17,6 +17,7 @@ import socket
 import stat
 import struct
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -147,6 +148,23 @@ def exit_descriptor(pid: int) -> int:
     finally:
         queue.close()
     return fd
+
+
+def process_age(pid: int) -> float:
+    """The seconds since process `pid` was started, whatever the wall clock was set to meanwhile; 0 if it is gone."""
+    if sys.platform != "linux":
+        import psutil  # here, because a short command pays for every import
+
+        try:
+            return time.time() - psutil.Process(pid).create_time()
+        except psutil.Error:
+            return 0.0
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started
 
 
 def allow_descriptors(count: int) -> None:

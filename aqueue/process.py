@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Mapping
-from datetime import datetime
 
 from msgspec.structs import replace
 
@@ -60,7 +59,7 @@ class Runner:
                 code = await process.wait()
                 if code or command.ending is not None:
                     await self._end_group(command, code)
-                return self._outcome(command, code)
+                return replace(self._outcome(command, code), finished_at=command.ended_at)
             self.left = True
             _disown(process)
             return None
@@ -71,8 +70,7 @@ class Runner:
     async def adopt(self, job: Job, leader: int) -> Outcome | None:
         """Wait for a command that an earlier pool started and that runs as process `leader`; like `run`."""
         command = self._begin(job)
-        used = (datetime.now(job.created_at.tzinfo) - job.history[-1].started_at).total_seconds()
-        command.started(leader, None if job.timeout is None else job.timeout - used)
+        command.started(leader, None if job.timeout is None else job.timeout - platform.process_age(leader))
         try:
             with command.left:
                 await process_ended(leader)

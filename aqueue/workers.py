@@ -16,6 +16,7 @@ from aqueue.command import Command
 from aqueue.config import Config
 from aqueue.files import Files
 from aqueue.job import WAITING_STATES, Job, Outcome, State, utc_now
+from aqueue.lifecycle import claimed
 from aqueue.process import Runner
 from aqueue.store import Query, Store
 from aqueue.survivors import Survivors, survivors
@@ -58,24 +59,32 @@ class Workers:
                     token = job.history[-1].token
                     strays.pop(token, None)
                     tasks.start_soon(self._recover_one, job, running.get(token))
-            await self.store.flush()
             if self._adopted:
                 plural = "command" if len(self._adopted) == 1 else "commands"
                 self.notes.append(f"adopted {len(self._adopted)} running {plural} of an earlier pool")
-        if strays:
-            await self._end_unrecorded(strays)
+        await self._recover_unrecorded(strays)
+        await self.store.flush()
         keep = {job.history[-1].token.split(".")[0] for job, _ in self._adopted}
         self.files.drop_statuses(frozenset(keep))
 
-    async def _end_unrecorded(self, strays: dict[str, Survivors]) -> None:
-        """End the commands of waiting jobs: a claim survives the end of its pool, but not of one whose disk failed
-        to sync it as well. The job will run again, and must not run beside itself."""
-        attempts = {token.rpartition(".")[2]: alive for token, alive in strays.items()}
+    async def _recover_unrecorded(self, strays: dict[str, Survivors]) -> None:
+        """Deal with attempts of waiting jobs: a claim survives the end of its pool, but not of one whose disk failed
+        to sync it as well. One that has ended gets its result; one that runs is ended, and not run beside itself."""
+        ended = {token.rpartition(".")[2]: token for token in self.files.tokens()}
+        alive = {token.rpartition(".")[2]: stray for token, stray in strays.items()}
+        numbers = {int(attempt.partition("-")[0]) for attempt in (*ended, *alive)}
+        if not numbers:
+            return
         async for part in self.store.find(Query(states=WAITING_STATES)):
             for job in part:
-                alive = attempts.get(f"{job.seq}-{len(job.history) + 1}")
-                if alive is not None:
-                    await self.runner.end_survivors(Command(job, self.config.kill_after), alive.processes)
+                attempt = f"{job.seq}-{len(job.history) + 1}" if job.seq in numbers else ""
+                if attempt in ended:
+                    token = ended[attempt]
+                    worker = int(token.split(".")[1])
+                    job = claimed(job, worker=worker, token=token, now=self.files.status_time(token))
+                    await self.store.settle(job, await self.runner.conclude(Command(job, self.config.kill_after)))
+                elif attempt in alive:
+                    await self.runner.end_survivors(Command(job, self.config.kill_after), alive[attempt].processes)
 
     async def _recover_one(self, job: Job, alive: Survivors | None) -> None:
         code, _ = self.files.find_status(job.history[-1].token)

@@ -203,7 +203,7 @@ class JsonStore:
     async def settle(self, job: Job, outcome: Outcome) -> Job:
         ended = lifecycle.settled(job, outcome, now=utc_now(), max_interruptions=self.max_interruptions)
         seen = replace(ended, stdout=None, stderr=None)
-        self._change(job, seen)
+        self._change(self._known(job.id), seen)
         self._unwritten[job.seq] = ended
         self._writer.promise([encode(ended)], [ended], urgent=self._announce.awaited(job.id))
         return ended
