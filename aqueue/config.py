@@ -13,7 +13,8 @@ from typing import Any, Literal
 import msgspec
 from msgspec.structs import replace
 
-from aqueue.config_file import default_store, find_file, write_setting
+from aqueue import url
+from aqueue.config_file import default_store, find_file, state_folder, write_setting
 from aqueue.errors import InvalidConfig, InvalidJob, printable
 from aqueue.spec import Defaults, check_name
 from aqueue.units import DURATION_RULE, parse_duration
@@ -38,6 +39,20 @@ class Config(msgspec.Struct, frozen=True):
     output_limit: int = 16384
     max_interruptions: int = 5
     orphans: Literal["adopt", "kill"] = "adopt"
+    directory: str = ""
+    lease: float = 30.0
+
+    @property
+    def shared(self) -> bool:
+        """Whether the store is a database, which many hosts may share."""
+        return url.is_url(self.store)
+
+    @property
+    def folder(self) -> Path:
+        """Where this host keeps its part: output, statuses, the socket. A directory's store keeps it in itself."""
+        if not self.shared:
+            return Path(self.store)
+        return Path(self.directory) if self.directory else state_folder(url.shown(self.store), os.environ)
 
     def job_defaults(self, cwd: str | None = None) -> Defaults:
         """What a job gets where its spec is silent."""
@@ -56,7 +71,7 @@ class Setting(msgspec.Struct, frozen=True):
     """One setting: its kind, what it may be, and why somebody would change it."""
 
     name: str
-    kind: Literal["store", "name", "whole", "number", "seconds", "limit", "choice"]
+    kind: Literal["store", "path", "name", "whole", "number", "seconds", "limit", "choice"]
     why: str
     low: float = 0
     high: float = 10**9
@@ -71,7 +86,8 @@ class Setting(msgspec.Struct, frozen=True):
         """What is allowed, as the end of the sentence `workers must be …`."""
         bounds = f"from {self.low:,} to {self.high:,}".replace(",", "")
         return {
-            "store": "a directory",
+            "store": "a directory, or a database as postgresql://user@host/name",
+            "path": "a directory, or empty for one in the user's state directory",
             "name": "1 to 128 letters, digits and ._:@-, starting with a letter or digit",
             "whole": f"a whole number {bounds}",
             "number": f"a number {bounds}",
@@ -98,6 +114,8 @@ SETTINGS: dict[str, Setting] = {
         Setting("output_limit", "whole", "bytes of each output kept in the record; all is in a file", high=2**26),
         Setting("max_interruptions", "whole", "a job interrupted this often is dead", low=1, high=1_000_000),
         Setting("orphans", "choice", "what happens to commands that outlived their pool", choices=("adopt", "kill")),
+        Setting("directory", "path", "where a pool on a database keeps the files of its host"),
+        Setting("lease", "seconds", "a pool on a database that is silent for so long has lost its jobs", low=6),
     )
 }
 
@@ -127,19 +145,21 @@ def checked(setting: Setting, value: object, place: str, base: Path) -> Value:
     try:
         return _checked(setting, value, base)
     except (ValueError, InvalidJob):
-        shown = printable(str(value)[:100])
+        shown = printable(url.shown(str(value))[:100])
         raise InvalidConfig(f"{place}: {setting.name} must be {setting.rule}, not {shown!r}") from None
 
 
 def _checked(setting: Setting, value: object, base: Path) -> Value:
-    if setting.kind in ("store", "name", "choice"):
-        if not isinstance(value, str) or not value or "\0" in value:
+    if setting.kind in ("store", "path", "name", "choice"):
+        if not isinstance(value, str) or "\0" in value or not (value or setting.kind == "path"):
             raise ValueError(value)
         if setting.kind == "name":
             check_name(setting.name, value)
         if setting.choices and value not in setting.choices:
             raise ValueError(value)
-        return store_url(value, base) if setting.kind == "store" else value
+        if setting.kind == "store":
+            return store_url(value, base)
+        return os.path.normpath(base / os.path.expanduser(value)) if value and setting.kind == "path" else value
     if isinstance(value, str) and setting.kind in ("seconds", "limit"):
         value = parse_duration(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -166,7 +186,9 @@ def from_text(setting: Setting, text: str) -> str | int | float:
 
 def store_url(value: str, base: Path) -> str:
     """A store as given, seen from directory `base`: an absolute path, or the URL of a database as it is."""
-    if "://" in value:
+    if url.is_url(value):
+        if not value.startswith(url.SCHEMES):
+            raise ValueError(value)
         return value
     return os.path.normpath(base / os.path.expanduser(value))
 

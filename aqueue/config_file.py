@@ -76,6 +76,14 @@ def default_store(environ: Mapping[str, str]) -> str:
     return str(_xdg(environ, "XDG_DATA_HOME", ".local/share") / "aqueue")
 
 
+def state_folder(database: str, environ: Mapping[str, str]) -> Path:
+    """Where this host's part of a queue is that lives in `database`, a URL without its password."""
+    import hashlib  # costs a few milliseconds: only where there is a database
+
+    name = hashlib.sha256(database.encode()).hexdigest()[:16]
+    return _xdg(environ, "XDG_STATE_HOME", ".local/state") / "aqueue" / name
+
+
 def file_to_change(file: Path | None, environ: Mapping[str, str], start: Path) -> Path:
     """The file that `config set` writes to: the one in force, else the user's own; it need not exist."""
     given = given_file(file, environ, start)

@@ -4,7 +4,6 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Self
 
 from aqueue import platform
@@ -67,7 +66,7 @@ class Connection(Queue):
 
     async def _greeted(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
         """A connection to the running pool, None if there is none, or it is just leaving."""
-        path = str(platform.socket_path(Path(self.config.store)))
+        path = str(platform.socket_path(self.config.folder))
         try:
             reader, writer = await asyncio.open_unix_connection(path)
         except (FileNotFoundError, ConnectionRefusedError):

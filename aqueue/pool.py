@@ -9,23 +9,23 @@ import logging
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import msgspec
 from anyio import CancelScope
 
-from aqueue import platform
+from aqueue import platform, url
 from aqueue.config import Config, load_config, retouched
 from aqueue.control.client import registered
-from aqueue.control.requests import Overview, Part, PoolInfo, Request
+from aqueue.control.requests import Part, Request
 from aqueue.control.server import Server
 from aqueue.control.service import Session
 from aqueue.errors import PoolGone, PoolRunning, StoreError
 from aqueue.files import Files
 from aqueue.job import Job, utc_now
 from aqueue.queue import Queue
+from aqueue.registry import PoolInfo
 from aqueue.store import Store, open_store
 from aqueue.store.changes import Announcements, Changes
 from aqueue.workers import Workers
@@ -101,15 +101,10 @@ class Pool(Queue):
             started_at=self._started_at,
             workers=self.config.workers,
             queues=self.queues,
-            store=self.config.store,
-            socket=str(platform.socket_path(Path(self.config.store))),
+            store=url.shown(self.config.store),
+            socket=str(platform.socket_path(self.config.folder)),
             stopping=self._stop is not None,
         )
-
-    def overview(self) -> Overview:
-        """Like `status`, at once."""
-        assert self._session is not None
-        return self._session.overview()
 
     def events(self) -> AsyncIterator[Job]:
         """Every change of state from now on, once it is durable; ends when the pool has stopped.
@@ -122,7 +117,7 @@ class Pool(Queue):
 
     async def drain(self) -> None:
         """Return when no job is due, running or waiting for a retry (or the pool has stopped)."""
-        drained = asyncio.create_task(self.workers.drained())
+        drained = asyncio.create_task(self.workers.store.drained())
         assert self._task is not None
         try:
             await asyncio.wait({drained, self._task}, return_when=asyncio.FIRST_COMPLETED)
@@ -171,7 +166,7 @@ class Pool(Queue):
                 store = await self._take_store(stack)
                 store.report = _log.warning
                 store.listen(self._announce.changed)
-                files = Files(Path(self.config.store), self.config.output_limit)
+                files = Files(self.config.folder, self.config.output_limit)
                 self._workers = Workers(store, files, self.config)
                 self._session = self.session()
                 if self._stop is not None:
@@ -187,14 +182,14 @@ class Pool(Queue):
                 changes.end()
 
     async def _work(self, workers: Workers) -> None:
-        store = Path(self.config.store)
-        registry = store / "pool.json"
+        folder = self.config.folder
+        registry = folder / "pool.json"
         try:
             registry.write_bytes(msgspec.json.encode(self.info))
             registry.chmod(0o600)
         except OSError as error:
             raise StoreError(f"cannot write {registry}: {error.strerror}") from error
-        door = Server(platform.socket_path(store), self.session)
+        door = Server(platform.socket_path(folder), self.session)
         try:
             await door.open()
             try:
@@ -207,22 +202,18 @@ class Pool(Queue):
 
     async def _take_store(self, stack: AsyncExitStack) -> Store:
         """The store, entered in `stack`. A command may hold it for a moment, a pool for its lifetime."""
-        path = Path(self.config.store)
+        folder = self.config.folder
         while True:
-            store = open_store(
-                self.config.store,
-                max_interruptions=self.config.max_interruptions,
-                queues=frozenset(self.queues),
-            )
+            store = open_store(self.config, queues=frozenset(self.queues))
             try:
                 return await stack.enter_async_context(store)
             except PoolRunning:
-                line = platform.connect(platform.socket_path(path))
+                line = platform.connect(platform.socket_path(folder))
                 if line is not None:
                     line.close()
-                    pool = registered(path)
+                    pool = registered(folder)
                     who = f"pid {pool.pid}" if pool else "its pid is not known yet"
-                    raise PoolRunning(f"a pool ({who}) has the store {path}: aqueue worker stop") from None
+                    raise PoolRunning(f"a pool ({who}) has the store {folder}: aqueue worker stop") from None
                 await asyncio.sleep(_LET_GO)
 
     async def _end(self, *, now: bool) -> None:

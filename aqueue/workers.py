@@ -6,6 +6,7 @@ ended, one that ended meanwhile gets its result, and one that left no trace is q
 """
 
 import asyncio
+from datetime import timedelta
 
 from anyio import CancelScope, create_task_group, move_on_after
 from anyio.abc import TaskGroup
@@ -50,7 +51,7 @@ class Workers:
 
     async def recover(self) -> None:
         """Deal with every job that an earlier pool left in `processing`."""
-        left = [job async for part in self.store.find(Query(states=frozenset({State.PROCESSING}))) for job in part]
+        left = [job async for part in self.store.left_behind() for job in part]
         running = survivors() if left or self.files.has_statuses() else {}
         strays = {token: alive for token, alive in running.items() if self.files.knows(token)}
         if left:
@@ -75,9 +76,9 @@ class Workers:
         numbers = {int(attempt.partition("-")[0]) for attempt in (*ended, *alive)}
         if not numbers:
             return
-        async for part in self.store.find(Query(states=WAITING_STATES)):
+        async for part in self.store.find(Query(states=WAITING_STATES, seqs=frozenset(numbers))):
             for job in part:
-                attempt = f"{job.seq}-{len(job.history) + 1}" if job.seq in numbers else ""
+                attempt = f"{job.seq}-{len(job.history) + 1}"
                 if attempt in ended:
                     token = ended[attempt]
                     worker = int(token.split(".")[1])
@@ -178,7 +179,7 @@ class Workers:
         command = self.runner.running.get(name)
         if command is None:
             job = await self.store.get(name)
-            if job.state is not State.PROCESSING:
+            if job.state is not State.PROCESSING or self.store.elsewhere(job):
                 return await self.store.cancel(name)
             self._unwanted.add(name)  # it is just being claimed
         else:
@@ -194,21 +195,6 @@ class Workers:
         peek = self.files.peek
         return replace(job, history=history, stdout=peek(job, "out"), stderr=peek(job, "err"))
 
-    async def drained(self) -> None:
-        """Return when no job is due, running or waiting for a retry."""
-        quiet = asyncio.Event()
-
-        def look(_: Job | None) -> None:
-            if self.store.settled_down():
-                quiet.set()
-
-        deaf = self.store.listen(look, lambda _: look(None))
-        try:
-            look(None)
-            await quiet.wait()
-        finally:
-            deaf()
-
     async def _retain(self, scope: CancelScope) -> None:
         """Remove finished jobs that are older than `keep`, when the oldest of them is."""
         with scope:
@@ -219,15 +205,10 @@ class Workers:
 
     async def _expire(self) -> float:
         """Remove what has expired; return in how many seconds to look again."""
-        oldest = now = utc_now()
-        ended = Query(states=frozenset({State.COMPLETED, State.CANCELLED}))
-        async for part in self.store.find(ended):
-            times = {job.id: job.updated_at or job.created_at for job in part}
-            expired = [name for name, time in times.items() if (now - time).total_seconds() >= self.config.keep]
-            if expired:
-                for job in await self.store.remove(expired):
-                    self.files.remove_output(job)
-            oldest = min([oldest, *(time for name, time in times.items() if name not in expired)])
-        return max(RETENTION_PAUSE, self.config.keep - (now - oldest).total_seconds())
+        now = utc_now()
+        gone, oldest = await self.store.expire(now - timedelta(seconds=self.config.keep))
+        for job in gone:
+            self.files.remove_output(job)
+        return max(RETENTION_PAUSE, self.config.keep - (now - (oldest or now)).total_seconds())
 
 

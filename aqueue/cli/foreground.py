@@ -7,12 +7,13 @@ import signal
 import sys
 import time
 from collections import Counter
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from aqueue.cli import session
 from aqueue.cli.log import TextLine, json_line
 from aqueue.config import Config
+from aqueue.errors import PoolGone
 from aqueue.job import Job, State
 from aqueue.pool import Pool
 from aqueue.units import span
@@ -65,6 +66,9 @@ class _Foreground:
             self._say_hello()
             with self._progress():
                 async with asyncio.TaskGroup() as tasks:
+                    self._tasks = tasks
+                    if self._bar is not None:
+                        await self._show_counts()
                     if self._drain:
                         tasks.create_task(self._drained())
                     async for job in changes:
@@ -97,7 +101,6 @@ class _Foreground:
         from aqueue.cli.progress import DrainBar
 
         self._bar = DrainBar()
-        self._show_counts()
         return self._bar
 
     async def _drained(self) -> None:
@@ -112,7 +115,7 @@ class _Foreground:
             self._pool.request_stop(now=True)
             return
         self._pool.request_stop()
-        running = len(self._pool.overview().busy)
+        running = len(self._pool.workers.runner.running)
         if running:
             plural = "command runs" if running == 1 else "commands run"
             self._say(f"stopping: {running} {plural} on for at most {span(self._config.grace)}; Ctrl-C ends them now")
@@ -124,28 +127,26 @@ class _Foreground:
         if text is None:
             return
         if not self._waiting:  # what happens together is written together
-            loop = asyncio.get_running_loop()
             if self._bar is None:
-                loop.call_soon(self._print_waiting)
+                asyncio.get_running_loop().call_soon(self._print_waiting)
             else:
-                loop.call_later(REDRAW, self._redraw)
+                self._tasks.create_task(self._redraw())
         self._waiting.append(text)
 
-    def _redraw(self) -> None:
-        if not self._stopped:
-            self._show_counts()
-            self._print_waiting()
+    async def _redraw(self) -> None:
+        await asyncio.sleep(REDRAW)  # a terminal need not show more
+        with suppress(PoolGone):
+            await self._show_counts()
+        self._print_waiting()
 
     def _print_waiting(self) -> None:
         lines, self._waiting = self._waiting, []
         if lines:
             self._print(lines)
 
-    def _show_counts(self) -> None:
+    async def _show_counts(self) -> None:
         assert self._bar is not None
-        counts: Counter[State] = Counter()
-        for by_state in self._pool.overview().counts.values():
-            counts.update(by_state)
+        counts = await self._pool.counts()
         left = sum(counts[state] for state in State if not state.final)
         note = (
             f"{self._ended[State.COMPLETED]} completed, {self._ended[State.DEAD]} dead, {counts[State.FAILED]} to retry"

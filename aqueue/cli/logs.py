@@ -29,7 +29,7 @@ def logs(
     as_json: JsonOption = False,
 ) -> None:
     """Print what a job's command printed, byte for byte."""
-    store = Path(session.settings().config.store)
+    store = session.settings().config.folder
     job = _get(job_id)
     if follow and as_json:
         raise InvalidRequest("--follow prints as it comes, and --json one object: give one of them")

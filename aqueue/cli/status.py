@@ -4,8 +4,9 @@ import typer
 
 from aqueue.cli import render, session
 from aqueue.cli.options import JsonOption
-from aqueue.control.requests import Overview, PoolInfo, Slot, Status
+from aqueue.control.requests import Overview, Slot, Status
 from aqueue.job import Job, State, utc_now
+from aqueue.registry import PoolInfo
 from aqueue.units import relative
 
 app = typer.Typer(rich_markup_mode="rich")

@@ -16,9 +16,10 @@ import msgspec
 from aqueue import platform
 from aqueue.config import Config
 from aqueue.control import wire
-from aqueue.control.requests import Done, Failed, Get, Hello, Jobs, Part, PoolInfo, Reply, Request, Stop, Wait
+from aqueue.control.requests import Done, Failed, Get, Hello, Jobs, Part, Reply, Request, Stop, Wait
 from aqueue.errors import PoolGone, PoolRunning, StoreError, WaitTimeout
 from aqueue.job import Job
+from aqueue.registry import PoolInfo
 
 _LOOK_AGAIN = 0.2
 """Seconds between looks for a pool, while there is none and something is waited for."""
@@ -33,7 +34,7 @@ class Client:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.store = Path(config.store)
+        self.folder = config.folder
         self._line: socket.socket | None = None
 
     def __enter__(self) -> Self:
@@ -45,7 +46,7 @@ class Client:
     @property
     def pool(self) -> PoolInfo | None:
         """The running pool."""
-        return registered(self.store) if self._connect() else None
+        return registered(self.folder) if self._connect() else None
 
     def ask(self, *requests: Request | Iterable[Request]) -> Iterator[Part]:
         """The parts of the answer to a request, which may come in parts itself. Raises an `AqueueError`."""
@@ -106,7 +107,7 @@ class Client:
             while self._line.recv(4096):
                 pass
             self._hang_up()
-            while (lock := platform.try_lock(self.store / "lock")) is None:
+            while (lock := platform.try_lock(self.folder / "lock")) is None:
                 if deadline is not None and time.monotonic() > deadline:
                     raise TimeoutError
                 time.sleep(0.01)
@@ -139,9 +140,9 @@ class Client:
     def _connect(self) -> bool:
         if self._line is None:
             try:
-                self._line = platform.connect(platform.socket_path(self.store))
+                self._line = platform.connect(platform.socket_path(self.folder))
             except OSError as error:
-                raise StoreError(f"cannot reach the pool of {self.store}: {error.strerror or error}") from error
+                raise StoreError(f"cannot reach the pool of {self.folder}: {error.strerror or error}") from error
             if self._line is None:
                 return False
             try:
@@ -175,12 +176,12 @@ class Client:
     def _door_opens(self, deadline: float) -> bool:
         """Whether whoever holds the store is a pool that opens its door, and not a command that lets go soon."""
         while not self._connect():
-            lock = platform.try_lock(self.store / "lock")
+            lock = platform.try_lock(self.folder / "lock")
             if lock is not None:
                 os.close(lock)
                 return False
             if time.monotonic() > deadline:
-                raise PoolRunning(f"another process holds the store {self.store} and does not answer")
+                raise PoolRunning(f"another process holds the store {self.folder} and does not answer")
             time.sleep(_LET_GO)
         return True
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 
 from aqueue.config import Config
 from aqueue.control.requests import Part, Request
@@ -19,6 +18,6 @@ def answer_here(config: Config, requests: Sequence[Request]) -> list[Part]:
 
 async def answer(config: Config, requests: Sequence[Request]) -> list[Part]:
     """Like `answer_here`, inside a running event loop."""
-    async with open_store(config.store, max_interruptions=config.max_interruptions) as store:
-        session = Session(store, Files(Path(config.store), config.output_limit))
+    async with open_store(config, serve=False) as store:
+        session = Session(store, Files(config.folder, config.output_limit))
         return [part for request in requests if not session.hold(request) async for part in session.answer(request)]

@@ -9,6 +9,7 @@ from datetime import datetime
 import msgspec
 
 from aqueue.job import Job, State
+from aqueue.registry import PoolInfo
 from aqueue.spec import JobSpec
 
 PROTOCOL = 1
@@ -133,18 +134,6 @@ class Slot(msgspec.Struct, frozen=True):
 
     worker: int
     job: Job
-
-
-class PoolInfo(msgspec.Struct, frozen=True):
-    """A running pool as its registry (`pool.json`) names it."""
-
-    pid: int
-    started_at: datetime
-    workers: int
-    queues: list[str]
-    store: str
-    socket: str = ""
-    stopping: bool = False
 
 
 class Overview(msgspec.Struct, tag=True, frozen=True):

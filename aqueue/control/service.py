@@ -12,10 +12,11 @@ from typing import Protocol
 from msgspec.structs import asdict
 
 from aqueue.control import requests
-from aqueue.control.requests import Find, Ids, Jobs, Overview, Part, PoolInfo, Request, Slot
+from aqueue.control.requests import Find, Ids, Jobs, Overview, Part, Request, Slot
 from aqueue.errors import InvalidJob, InvalidRequest
 from aqueue.files import Files
 from aqueue.job import FINAL_STATES, Job, State
+from aqueue.registry import PoolInfo
 from aqueue.spec import JobSpec, check_name
 from aqueue.store import Query, Store
 from aqueue.store.changes import Changes
@@ -90,7 +91,7 @@ class Session:
                 async for part in self.store.find(_query(request)):
                     yield Jobs([self._live(job) for job in part])
             case requests.Status():
-                yield self.overview()
+                yield await self.overview()
             case requests.Wait(ids):
                 async for part_ in self._wait(ids):
                     yield part_
@@ -111,17 +112,17 @@ class Session:
             case requests.Configure(changed):
                 self._pool().configure(changed)
 
-    def overview(self) -> Overview:
+    async def overview(self) -> Overview:
         """The state of the queue as a whole."""
         busy: list[Slot] = []
         if self.host is not None:
             running = self.host.workers.runner.running.values()
             busy = sorted((Slot(c.job.history[-1].worker, self._live(c.job)) for c in running), key=_slot_number)
         return Overview(
-            counts=self.store.counts(),
+            counts=await self.store.counts(),
             pool=self.host.info if self.host else None,
             busy=busy,
-            next_due=self.store.next_due(),
+            next_due=await self.store.next_due(),
             trouble=self.store.trouble,
         )
 

@@ -1,21 +1,24 @@
 """Where jobs live. `Store` is what every store can do; `open_store` picks one by its URL."""
 
+from aqueue.config import Config
 from aqueue.errors import StoreError
-from aqueue.store.protocol import Query, Store
+from aqueue.store.protocol import Orders, Query, Store
 
-__all__ = ["Query", "Store", "open_store"]
+__all__ = ["Orders", "Query", "Store", "open_store"]
 
 
-def open_store(url: str, *, max_interruptions: int = 5, queues: frozenset[str] = frozenset()) -> Store:
-    """The store at `url`, a directory's path; to be entered with `async with`.
+def open_store(config: Config, *, queues: frozenset[str] = frozenset(), serve: bool = True) -> Store:
+    """The store that `config` names, to be entered with `async with`.
 
-    `queues` are the queues that `claim` takes from, all if none is named. Raises `StoreError` for a URL that
-    names no store.
+    `queues` are the queues that `claim` takes from, all if none is named; with `serve` it is opened for a pool, and
+    without for a question. Raises `StoreError` if what a database needs is not installed.
     """
-    if "://" in url:
-        raise StoreError(f"{url}: this version keeps its jobs in a directory; give the path of one")
-    from pathlib import Path
+    if not config.shared:
+        from aqueue.store.json_store import JsonStore
 
-    from aqueue.store.json_store import JsonStore
-
-    return JsonStore(Path(url), max_interruptions=max_interruptions, queues=queues)
+        return JsonStore(config.folder, max_interruptions=config.max_interruptions, queues=queues)
+    try:
+        from aqueue.store.postgres.store import PostgresStore
+    except ImportError as error:
+        raise StoreError(f"a database needs psycopg ({error}): pip install 'aqueue[postgres]'") from None
+    return PostgresStore(config, queues=queues, serve=serve)

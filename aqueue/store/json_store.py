@@ -10,6 +10,7 @@ import itertools
 import os
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Self
 
@@ -19,11 +20,12 @@ from aqueue import lifecycle
 from aqueue.errors import DuplicateJob, InvalidRequest, PoolRunning, StoreError, UnknownJob, printable
 from aqueue.job import WAITING_STATES, Job, Outcome, State, utc_now
 from aqueue.platform import private_directory, try_lock
+from aqueue.registry import PoolInfo
 from aqueue.spec import JobSpec, first_duplicate
 from aqueue.store.changes import Announcements
 from aqueue.store.compaction import SLICE, batches, slices
 from aqueue.store.journal import Batch, Journal
-from aqueue.store.protocol import Counts, Query
+from aqueue.store.protocol import Counts, Orders, Query
 from aqueue.store.recovery import Removed, Together, decode_job, encode
 from aqueue.store.schedule import Schedule
 from aqueue.store.writer import Entry, Writer
@@ -282,24 +284,66 @@ class JsonStore:
             raise UnknownJob(f"job {name} was removed before it ended")
         return ended
 
-    def counts(self) -> Counts:
+    async def counts(self) -> Counts:
         return {queue: dict(states) for queue, states in self._counts.items() if any(states.values())}
 
-    def next_due(self) -> Job | None:
+    async def next_due(self) -> Job | None:
         return self._schedule.next_due()
-
-    def settled_down(self) -> bool:
-        """Whether no job of the served queues is due, running or waiting for a retry."""
-        served = self._queues or self._counts
-        active = any(self._counts[name][state] for name in served for state in (State.PROCESSING, State.FAILED))
-        return not active and self._schedule.idle and not self._unwritten
 
     def listen(
         self, hear: Callable[[Job], None], gone: Callable[[str], None] | None = None
     ) -> Callable[[], None]:
         return self._announce.listen(hear, gone)
 
+    async def drained(self) -> None:
+        quiet = asyncio.Event()
+
+        def look(_: Job | None) -> None:
+            if self._settled_down():
+                quiet.set()
+
+        deaf = self.listen(look, lambda _: look(None))
+        try:
+            look(None)
+            await quiet.wait()
+        finally:
+            deaf()
+
+    async def expire(self, before: datetime) -> tuple[list[Job], datetime | None]:
+        gone: list[Job] = []
+        oldest: datetime | None = None
+        async for part in self.find(Query(states=frozenset({State.COMPLETED, State.CANCELLED}))):
+            times = {job.id: job.updated_at or job.created_at for job in part}
+            expired = [name for name, time in times.items() if time < before]
+            if expired:
+                gone += await self.remove(expired)
+            kept = [time for time in times.values() if time >= before]
+            oldest = min([*kept, *([oldest] if oldest else [])], default=None)
+        return gone, oldest
+
+    # Nobody shares a directory
+
+    def left_behind(self) -> AsyncIterator[list[Job]]:
+        return self.find(Query(states=frozenset({State.PROCESSING})))
+
+    def elsewhere(self, job: Job) -> bool:
+        return False
+
+    def obey(self, orders: Orders) -> None:
+        pass
+
+    async def pools(self) -> list[PoolInfo]:
+        return []
+
+    async def stop_pools(self, pools: Sequence[PoolInfo], *, now: bool, leave_running: bool) -> None:
+        raise InvalidRequest("a directory has one pool: aqueue worker stop")
+
     # In memory
+
+    def _settled_down(self) -> bool:
+        served = self._queues or self._counts
+        active = any(self._counts[name][state] for name in served for state in (State.PROCESSING, State.FAILED))
+        return not active and self._schedule.idle and not self._unwritten
 
     def _known(self, name: str) -> Job:
         job = self._jobs.get(name)

@@ -8,6 +8,7 @@ from typing import Protocol, Self
 import msgspec
 
 from aqueue.job import Job, Outcome, State
+from aqueue.registry import PoolInfo
 from aqueue.spec import JobSpec
 
 Counts = dict[str, dict[State, int]]
@@ -20,6 +21,7 @@ class Query(msgspec.Struct, frozen=True):
     states: frozenset[State] = frozenset()
     queue: str | None = None
     tag: str | None = None
+    seqs: frozenset[int] = frozenset()
     limit: int | None = None
     newest: bool = False
     output: bool = False
@@ -33,13 +35,31 @@ class Query(msgspec.Struct, frozen=True):
             return False
         if self.tag is not None and self.tag not in job.tags:
             return False
+        if self.seqs and job.seq not in self.seqs:
+            return False
         before = self.finished_before
         return before is None or (job.state.final and (job.updated_at or job.created_at) < before)
 
     @property
     def selective(self) -> bool:
         """Whether there are jobs that do not match."""
-        return bool(self.states or self.queue or self.tag or self.finished_before)
+        return bool(self.states or self.queue or self.tag or self.seqs or self.finished_before)
+
+
+class Orders(Protocol):
+    """What a store that hosts share may tell the pool that serves it."""
+
+    def cancel_running(self, name: str) -> None:
+        """Somebody cancelled job `name`, whose command runs here."""
+        ...
+
+    def request_stop(self, *, now: bool = False, leave_running: bool = False) -> None:
+        """Somebody stops this pool."""
+        ...
+
+    def end_running(self, reason: str) -> None:
+        """What runs here must end: another pool is about to start it again."""
+        ...
 
 
 class Store(AbstractAsyncContextManager["Store"], Protocol):
@@ -105,14 +125,41 @@ class Store(AbstractAsyncContextManager["Store"], Protocol):
         `PoolGone` if the store is closed before."""
         ...
 
-    def counts(self) -> Counts: ...
+    async def counts(self) -> Counts: ...
 
-    def next_due(self) -> Job | None:
+    async def next_due(self) -> Job | None:
         """The job that waits for its time and comes first."""
         ...
 
-    def settled_down(self) -> bool:
-        """Whether no job of the served queues is due, running or waiting for a retry."""
+    async def drained(self) -> None:
+        """Return when no job of the served queues is due, running or waiting for a retry."""
+        ...
+
+    async def expire(self, before: datetime) -> tuple[list[Job], datetime | None]:
+        """Remove jobs that were completed or cancelled before that time. Return them, and when the first of those
+        that stay ended."""
+        ...
+
+    # Where hosts share a store
+
+    def left_behind(self) -> AsyncIterator[list[Job]]:
+        """The jobs that an earlier pool of this host left in `processing`."""
+        ...
+
+    def elsewhere(self, job: Job) -> bool:
+        """Whether `job`, which is processing, is in the hands of a pool that has to be told through the store."""
+        ...
+
+    def obey(self, orders: Orders) -> None:
+        """Pass on to `orders` what comes through the store for the pool that serves it."""
+        ...
+
+    async def pools(self) -> list[PoolInfo]:
+        """The pools of all hosts, where the store knows of them."""
+        ...
+
+    async def stop_pools(self, pools: Sequence[PoolInfo], *, now: bool, leave_running: bool) -> None:
+        """Tell pools of any host to stop; they are gone when `pools` does not name them any more."""
         ...
 
     def listen(

@@ -18,6 +18,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from aqueue.config import Config
 from aqueue.errors import DuplicateJob, InvalidRequest, UnknownJob
 from aqueue.job import Job, Outcome, State, utc_now
 from aqueue.lifecycle import settled
@@ -47,7 +48,9 @@ class StoreMachine(RuleBasedStateMachine):
         self._enter()
 
     def _enter(self) -> None:
-        self.store: Store = open_store(str(self.folders / str(self.opened)), max_interruptions=INTERRUPTIONS)
+        self.store: Store = open_store(
+            Config(str(self.folders / str(self.opened)), max_interruptions=INTERRUPTIONS)
+        )
         self.runner.run(self.store.__aenter__())
 
     def do(self, step: Any) -> Any:
@@ -141,7 +144,7 @@ class StoreMachine(RuleBasedStateMachine):
         found = self._found()
         assert {name: essence(job) for name, job in found.items()} == {n: essence(j) for n, j in self.model.items()}
         counts = dict.fromkeys(State, 0)
-        for states in self.store.counts().values():
+        for states in self.do(self.store.counts()).values():
             for state, number in states.items():
                 counts[state] += number
         assert counts == {state: sum(job.state is state for job in self.model.values()) for state in State}

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from aqueue.config import Config
 from aqueue.job import Outcome
 from aqueue.spec import Defaults, JobSpec
 from aqueue.store import open_store
@@ -51,7 +52,7 @@ async def record(path: Path) -> tuple[bytes, dict[int, Summary]]:
         copy.write_bytes(journal.read_bytes())
         moments[journal.stat().st_size] = summary_of(copy)[0]
 
-    async with open_store(str(path / "store"), max_interruptions=2) as store:
+    async with open_store(Config(str(path / "store"), max_interruptions=2)) as store:
         acknowledged()
         await store.add([spec(id="one")])
         acknowledged()

@@ -10,6 +10,7 @@ from typing import TypeVar
 import pytest
 from msgspec.structs import replace
 
+from aqueue.config import Config
 from aqueue.errors import DuplicateJob, InvalidRequest, PoolRunning, UnknownJob
 from aqueue.job import Job, Outcome, State
 from aqueue.spec import Defaults, JobSpec
@@ -24,7 +25,10 @@ STOPPED = Outcome(error="interrupted: the pool was stopped", interrupted=True)
 
 
 def json_store(folder: Path) -> Open:
-    return lambda **options: open_store(str(folder / "store"), **options)
+    def opened(*, queues: frozenset[str] = frozenset(), **settings: object) -> AbstractAsyncContextManager[Store]:
+        return open_store(Config(str(folder / "store"), **settings), queues=queues)  # type: ignore[arg-type]
+
+    return opened
 
 
 STORES = {"json": json_store}
@@ -64,7 +68,7 @@ async def ended(store: Store, name: str, outcome: Outcome = SUCCESS, **fields: o
     return await soon(store.wait(name))
 
 
-async def idle(step: "asyncio.Task[Job]") -> bool:
+async def idle(step: "asyncio.Task[Job] | asyncio.Task[None]") -> bool:
     """Whether a step still waits when everything that could move has moved."""
     for _ in range(50):
         await asyncio.sleep(0)
@@ -206,7 +210,7 @@ async def test_a_job_is_not_claimed_before_its_time_and_then_at_once(store: Stor
     job = await soon(store.claim(1))
     assert job.id == "a"
     assert 0 <= (datetime.now(UTC) - run_at).total_seconds() < 0.25
-    assert store.next_due() == await store.get("b")
+    assert await store.next_due() == await store.get("b")
 
 
 async def test_a_worker_that_gives_up_leaves_the_job_to_the_next(store: Store) -> None:
@@ -451,13 +455,13 @@ async def test_jobs_are_counted_by_queue_and_state(store: Store) -> None:
     await ended(store, "b", FAILURE, queue="q")
     await store.add([spec(id="c"), spec(id="d"), spec(queue="q")])
     await soon(store.claim(1))
-    counts = {queue: {s: n for s, n in states.items() if n} for queue, states in store.counts().items()}
+    counts = {queue: {s: n for s, n in states.items() if n} for queue, states in (await store.counts()).items()}
     assert counts == {
         "default": {State.COMPLETED: 1, State.PENDING: 1, State.PROCESSING: 1},
         "q": {State.DEAD: 1, State.PENDING: 1},
     }
     await store.remove(["a", "b", "d"])
-    counts = {queue: {s: n for s, n in states.items() if n} for queue, states in store.counts().items()}
+    counts = {queue: {s: n for s, n in states.items() if n} for queue, states in (await store.counts()).items()}
     assert counts == {"default": {State.PROCESSING: 1}, "q": {State.PENDING: 1}}
 
 
@@ -497,18 +501,19 @@ async def test_a_claim_that_is_taken_back_is_heard_too(store: Store) -> None:
     assert last == {"a": State.PENDING, "b": State.PENDING}
 
 
-async def test_the_store_has_settled_down_when_nothing_is_due_running_or_to_be_retried(store: Store) -> None:
-    assert store.settled_down()
+async def test_the_store_is_drained_when_nothing_is_due_running_or_to_be_retried(store: Store) -> None:
+    await soon(store.drained())
     await add(store, "later", delay=3600)
-    assert store.settled_down()
+    await soon(store.drained())
     await add(store, "a", backoff_base=1000, max_retries=1)
-    assert not store.settled_down()
+    drained = asyncio.create_task(store.drained())
+    assert await idle(drained)
     job = await soon(store.claim(1))
-    assert not store.settled_down()
+    assert await idle(drained)
     await store.settle(job, FAILURE)
-    assert not store.settled_down()
+    assert await idle(drained)
     await store.cancel("a")
-    assert store.settled_down()
+    await soon(drained)
 
 
 # Coming and going
