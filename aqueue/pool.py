@@ -151,7 +151,9 @@ class Pool(Queue):
             raise PoolGone("the pool is not running")
         session = self.session()
         for part in parts:
-            if not session.hold(part):
+            if session.hold(part):
+                await asyncio.sleep(0)  # a long batch is checked part by part, and others have their turn between
+            else:
                 async for answer in session.answer(part):
                     yield answer
 

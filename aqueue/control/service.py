@@ -13,7 +13,7 @@ from msgspec.structs import asdict
 
 from aqueue.control import requests
 from aqueue.control.requests import Find, Ids, Jobs, Overview, Part, Request, Slot
-from aqueue.errors import InvalidJob, InvalidRequest
+from aqueue.errors import AqueueError, InvalidJob, InvalidRequest
 from aqueue.files import Files
 from aqueue.job import FINAL_STATES, Job, State
 from aqueue.registry import PoolInfo
@@ -53,37 +53,50 @@ class Session:
         self.host = host
         self._specs: list[JobSpec] = []
         self._records: list[Job] = []
+        self._refused = False
+        """Whether the rest of a batch is still to come that was refused already."""
 
     def hold(self, request: Request) -> bool:
-        """Keep a request's part until the last one comes; False if `request` is whole."""
-        match request:
-            case requests.Enqueue(specs=specs, more=True):
-                self._specs += specs
-            case requests.Import(jobs=records, more=True):
-                self._records += records
-            case _:
-                return False
-        if len(self._specs) + len(self._records) > _BATCH_LIMIT:
+        """Check the jobs that a request brings and keep them until the batch is whole; False if it is, or if the
+        request brings none: then it is to be answered.
+
+        Raises `InvalidJob`, `InvalidRequest` for a bad part. Nothing of its batch is kept then, and what still comes
+        of it is passed over: it has had its answer.
+        """
+        if not isinstance(request, requests.Enqueue | requests.Import):
+            return False
+        if self._refused:
+            self._refused = request.more
+            return True
+        try:
+            self._keep(request)
+        except AqueueError:
             self._specs, self._records = [], []
+            self._refused = request.more
+            raise
+        return request.more
+
+    def _keep(self, part: requests.Enqueue | requests.Import) -> None:
+        match part:
+            case requests.Enqueue(specs=specs):
+                for spec in specs:
+                    spec.validate()
+                self._specs += specs
+            case requests.Import(jobs=records):
+                for record in records:
+                    _check_record(record)
+                self._records += records
+        if len(self._specs) + len(self._records) > _BATCH_LIMIT:
             raise InvalidRequest(f"more than {_BATCH_LIMIT} jobs in one batch: split it")
-        return True
 
     async def answer(self, request: Request) -> AsyncGenerator[Part, None]:
-        """The parts of the answer. Raises an `AqueueError` where there is none."""
+        """The parts of the answer to a request that `hold` let through. Raises an `AqueueError` where there is none."""
         match request:
             case requests.Enqueue(if_absent=if_absent):
-                self._specs += request.specs
                 specs, self._specs = self._specs, []
-                for spec in request.specs:
-                    spec.validate()
                 yield Jobs(await self.store.add(specs, if_absent=if_absent))
             case requests.Import():
-                records, self._records = [*self._records, *request.jobs], []
-                for record in records:
-                    check_name("id", record.id)
-                    check_name("queue", record.queue)
-                    if record.state is State.PROCESSING:
-                        raise InvalidJob(f"job {record.id} is processing: it must wait or have ended to come in")
+                records, self._records = self._records, []
                 yield Jobs(await self.store.adopt_records(records))
             case requests.Get(ids):
                 yield Jobs([self._live(await self.store.get(name)) for name in ids])
@@ -188,6 +201,14 @@ class Session:
         for job in gone:
             self.files.remove_output(job)
         return [job.id for job in gone]
+
+
+def _check_record(record: Job) -> None:
+    """Raise `InvalidJob` unless this can be stored as it is."""
+    check_name("id", record.id)
+    check_name("queue", record.queue)
+    if record.state is State.PROCESSING:
+        raise InvalidJob(f"job {record.id} is processing: it must wait or have ended to come in")
 
 
 def _query(find: Find) -> Query:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from aqueue import Pool, State, platform
 from aqueue.config import Config
 from aqueue.control import requests, wire
+from aqueue.job import Job, utc_now
 from aqueue.spec import JobSpec
 
 from ..conftest import PATIENCE
@@ -112,7 +114,38 @@ async def test_an_error_is_an_answer_and_the_connection_stays(askers: Any) -> No
     assert (await asker.hear())["kind"] == "UnknownJob"
     await asker.say(requests.Enqueue([JobSpec(command=" ")]))
     assert (await asker.hear())["kind"] == "InvalidJob"
-    await works(asker)
+    assert await works(asker)
+
+
+def waiting(name: str, **fields: Any) -> Job:
+    """A record to import."""
+    return Job(id=name, seq=0, command="true", created_at=utc_now(), **fields)
+
+
+GOOD = {"specs": [JobSpec(command="true", id="good")], "jobs": [waiting("good")]}
+REFUSED: list[Any] = [
+    requests.Enqueue([JobSpec(command="true", id="a"), JobSpec(command="true", id="../b")], more=True),
+    requests.Enqueue([JobSpec(command=" ")], more=True),
+    requests.Import([waiting("../b")], more=True),
+    requests.Import([waiting("a", queue="b c")], more=True),
+    requests.Import([waiting("a", state=State.PROCESSING)], more=True),
+]
+
+
+@pytest.mark.parametrize("bad", REFUSED, ids=range(len(REFUSED)))
+async def test_a_bad_part_refuses_its_whole_batch_once_and_the_next_batch_is_a_new_one(
+    askers: Any, pool: Pool, bad: Any
+) -> None:
+    asker = await askers()
+    field = "specs" if isinstance(bad, requests.Enqueue) else "jobs"
+    good = replace(bad, **{field: GOOD[field]})
+    for part in (good, bad, good, replace(good, more=False)):
+        await asker.say(part)
+    assert (await asker.hear())["kind"] == "InvalidJob"
+    assert await works(asker)
+    assert [job.id async for job in pool.jobs()] == []
+    await asker.say(replace(good, more=False))
+    assert [job["id"] for job in (await asker.hear())["jobs"]] == ["good"]
 
 
 BAD = [
