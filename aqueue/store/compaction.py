@@ -4,11 +4,12 @@ A job whose output stands in the old journal keeps that line as it is; all other
 is done a few hundred jobs at a time, in the journal's thread, so that the event loop gets its turn.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 from aqueue.job import Job
 from aqueue.store.journal import Batch
+from aqueue.store.outputs import Outputs
 from aqueue.store.recovery import Removed, encode
 
 SLICE = 500
@@ -22,42 +23,31 @@ def slices(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
 
 
 def batches(
-    jobs: Iterable[Job],
-    unwritten: Mapping[int, Job],
-    removed: Iterable[str],
-    outputs: Mapping[int, int],
-    read_line: Callable[[int], bytes],
-    moved: dict[int, int],
+    jobs: Iterable[Job], removed: Iterable[str], outputs: Outputs, moved: dict[int, int]
 ) -> Iterator[Batch]:
-    """The batches of the new journal, see `Journal.rewrite`. `unwritten` has the jobs, by sequence number, whose
-    result is not in the old one yet, and so has their output. `outputs` says where the lines with output are in
-    the old one, by sequence number; `moved` is told where they are in the new one."""
+    """The batches of the new journal, see `Journal.rewrite`. `moved` is told where lines with output are in it, by
+    sequence number."""
     gone = [encode(Removed(name)) + b"\n" for name in removed]
     alive = list(jobs)
 
     def all_of_them() -> Iterator[Batch]:
         yield lambda _: (b"".join(gone), len(gone))
         for part in slices(alive):
-            whole = [unwritten.get(job.seq, job) for job in part]
-            yield partial(_lines, whole, [outputs.get(job.seq) for job in part], read_line, moved)
+            yield partial(_lines, part, [outputs.place(job) for job in part], outputs, moved)
 
     return all_of_them()
 
 
 def _lines(
-    part: Sequence[Job],
-    offsets: Sequence[int | None],
-    read_line: Callable[[int], bytes],
-    moved: dict[int, int],
-    start: int,
+    part: Sequence[Job], places: Sequence[int | Job], outputs: Outputs, moved: dict[int, int], start: int
 ) -> tuple[bytes, int]:
     lines = []
-    for job, offset in zip(part, offsets, strict=True):
-        if offset is None:
-            line = encode(job)
-        else:
+    for job, place in zip(part, places, strict=True):
+        if isinstance(place, int):
             moved[job.seq] = start
-            line = read_line(offset)
+            line = outputs.read_line(place)
+        else:
+            line = encode(place)
         lines.append(line + b"\n")
         start += len(lines[-1])
     return b"".join(lines), len(lines)

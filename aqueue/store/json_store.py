@@ -5,7 +5,6 @@ store holds its lock, so there is one owner at a time. Output is not kept in mem
 """
 
 import asyncio
-import contextlib
 import itertools
 import os
 from collections import defaultdict
@@ -17,20 +16,20 @@ from typing import Self
 from msgspec.structs import replace
 
 from aqueue import lifecycle
-from aqueue.errors import DuplicateJob, InvalidRequest, PoolRunning, StoreError, UnknownJob, printable
+from aqueue.errors import InvalidRequest, PoolRunning, StoreError, UnknownJob, printable
 from aqueue.job import WAITING_STATES, Job, Outcome, State, utc_now
 from aqueue.platform import private_directory, try_lock
 from aqueue.registry import PoolInfo
-from aqueue.spec import JobSpec, first_duplicate
+from aqueue.spec import JobSpec
 from aqueue.store.changes import Announcements
 from aqueue.store.compaction import SLICE, batches, slices
+from aqueue.store.ids import Ids, Reservation, made_id
 from aqueue.store.journal import Batch, Journal
+from aqueue.store.outputs import Outputs, without
 from aqueue.store.protocol import Counts, Orders, Query
-from aqueue.store.recovery import Removed, Together, decode_job, encode
+from aqueue.store.recovery import Removed, Together, encode
 from aqueue.store.schedule import Schedule
 from aqueue.store.writer import Entry, Writer
-
-_ID_DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
 class JsonStore:
@@ -45,16 +44,10 @@ class JsonStore:
         self.max_interruptions = max_interruptions
         self._jobs: dict[str, Job] = {}
         self._counts: Counts = defaultdict(lambda: dict.fromkeys(State, 0))
-        self._removed: set[str] = set()
-        self._reserved: set[str] = set()
-        self._freed = asyncio.Event()
-        self._next_seq = 1
-        self._outputs: dict[int, int] = {}
-        """Where the line with a job's output begins in the journal, by sequence number."""
-        self._unwritten: dict[int, Job] = {}
-        """Jobs whose attempt has ended but whose line is not durable yet, with their output."""
         self._announce = Announcements()
         self._journal = Journal(path / "jobs.jsonl")
+        self._ids = Ids(self._jobs, set(), 1)
+        self._outputs = Outputs(self._journal.read_line, {})
         self._writer = Writer(
             self._journal,
             committed=self._committed,
@@ -89,7 +82,8 @@ class JsonStore:
             os.close(lock)
             raise
         self._jobs = contents.jobs
-        self._removed, self._outputs, self._next_seq = contents.removed, contents.outputs, contents.next_seq
+        self._ids = Ids(self._jobs, contents.removed, contents.next_seq)
+        self._outputs = Outputs(self._journal.read_line, contents.outputs)
         for job in self._jobs.values():
             self._counts[job.queue][job.state] += 1
         if contents.torn:
@@ -111,67 +105,38 @@ class JsonStore:
 
     async def add(self, specs: Sequence[JobSpec], *, if_absent: bool = False) -> list[Job]:
         names = [spec.id for spec in specs if spec.id is not None]
-        while if_absent and not self._reserved.isdisjoint(names):
-            await self._freed.wait()  # somebody is just adding one of them
-        absent = self._check_free(names, if_absent=if_absent)
+        if if_absent:
+            await self._ids.unreserved(names)  # somebody is just adding one of them
+        existing = self._ids.check_free(names, if_absent=if_absent)
         now = utc_now()
-        with self._reserving(set(names) - absent) as reserved:
+        with self._ids.reserve(set(names) - existing) as reserved:
             made = []
             for spec in specs:
-                if spec.id is not None and spec.id in absent:
+                if spec.id is not None and spec.id in existing:
                     continue
-                seq = self._take_seq()
-                name = spec.id or self._new_id(seq)
+                seq = self._ids.take_seq()
+                name = spec.id or self._ids.new_id(seq)
                 reserved.add(name)
-                self._reserved.add(name)
                 made.append(lifecycle.new_job(spec, job_id=name, seq=seq, now=now))
                 if len(made) % SLICE == 0:
                     await asyncio.sleep(0)
             await self._store_new(made, reserved)
-        if not absent:
+        if not existing:
             return made
         fresh = iter(made)
-        return [await self.get(spec.id) if spec.id and spec.id in absent else next(fresh) for spec in specs]
+        return [await self.get(spec.id) if spec.id and spec.id in existing else next(fresh) for spec in specs]
 
     async def adopt_records(self, records: Sequence[Job]) -> list[Job]:
-        self._check_free([record.id for record in records], if_absent=False)
-        made = [replace(record, seq=self._take_seq()) for record in records]
-        with self._reserving({record.id for record in records}) as reserved:
-            await self._store_new([replace(job, stdout=None, stderr=None) for job in made], reserved)
+        names = [record.id for record in records]
+        self._ids.check_free(names)
+        made = [replace(record, seq=self._ids.take_seq()) for record in records]
+        with self._ids.reserve(names) as reserved:
+            await self._store_new([without(job) for job in made], reserved)
         for part in slices([job for job in made if job.stdout or job.stderr]):
             await asyncio.gather(*(self._writer.write([encode(job)], [job]) for job in part))
         return made
 
-    def _check_free(self, names: list[str], *, if_absent: bool) -> set[str]:
-        """Raise `DuplicateJob` if new jobs cannot have these ids; return those that exist, where that is fine."""
-        twice = first_duplicate(names)
-        if twice is not None:
-            raise DuplicateJob(f"id {twice} occurs twice in this batch")
-        taken = {name for name in names if self._taken(name)}
-        refused = [name for name in names if name in taken and not (if_absent and name in self._jobs)]
-        if refused:
-            raise DuplicateJob(f"id {refused[0]} exists already" + self._gone(refused[0]))
-        return taken
-
-    @contextlib.contextmanager
-    def _reserving(self, names: set[str]) -> Iterator[set[str]]:
-        """Keep ids for jobs that are being written; those that are taken out of the set stay kept."""
-        self._reserved |= names
-        try:
-            yield names
-        finally:
-            self._free(names)
-
-    def _free(self, names: set[str]) -> None:
-        self._reserved -= names
-        self._freed.set()
-        self._freed = asyncio.Event()
-
-    def _take_seq(self) -> int:
-        seq, self._next_seq = self._next_seq, self._next_seq + 1
-        return seq
-
-    async def _store_new(self, made: list[Job], reserved: set[str]) -> None:
+    async def _store_new(self, made: list[Job], reserved: Reservation) -> None:
         """Write new jobs, all or none; they are seen when they are durable. Their ids stay reserved until then,
         also if whoever asked for them has gone."""
         lines = [encode(Together(len(made)))] if len(made) > 1 else []
@@ -179,9 +144,7 @@ class JsonStore:
             lines += [encode(job) for job in part]
             await asyncio.sleep(0)
         if made:
-            names = set(reserved)
-            reserved.clear()
-            await self._writer.write(lines, made, new=True, over=lambda: self._free(names))
+            await self._writer.write(lines, made, new=True, over=reserved.hand_over())
 
     async def claim(self, worker: int) -> Job:
         while True:
@@ -196,7 +159,7 @@ class JsonStore:
                 self._change(taken, job)
             except asyncio.CancelledError:
                 self._change(taken, job)
-                back = self._with_output(job)
+                back = self._outputs.of(job)
                 self._writer.promise([encode(back)], [back])
                 raise
             else:
@@ -204,9 +167,7 @@ class JsonStore:
 
     async def settle(self, job: Job, outcome: Outcome) -> Job:
         ended = lifecycle.settled(job, outcome, now=utc_now(), max_interruptions=self.max_interruptions)
-        seen = replace(ended, stdout=None, stderr=None)
-        self._change(self._known(job.id), seen)
-        self._unwritten[job.seq] = ended
+        self._change(self._known(job.id), self._outputs.hold(ended))
         self._writer.promise([encode(ended)], [ended], urgent=self._announce.awaited(job.id))
         return ended
 
@@ -219,15 +180,15 @@ class JsonStore:
     async def _steer(self, name: str, rule: Callable[..., Job]) -> Job:
         """Change a job by one of the rules of `aqueue.job`; taken back if it cannot be written."""
         before = self._known(name)
-        after = rule(self._with_output(before), now=utc_now())
-        seen = replace(after, stdout=None, stderr=None)
+        after = rule(self._outputs.of(before), now=utc_now())
+        seen = without(after)
         self._change(before, seen)
         try:
             await self._writer.write([encode(after)], [after])
         except StoreError:
             if self._jobs.get(name) is seen:
                 self._change(seen, before)
-                self._writer.promise([encode(self._with_output(before))])  # a compaction may have written `seen`
+                self._writer.promise([encode(self._outputs.of(before))])  # a compaction may have written `seen`
             raise
         return after
 
@@ -238,19 +199,19 @@ class JsonStore:
                 raise InvalidRequest(f"job {job.id} is processing: cancel it before you remove it")
         for job in gone:
             self._change(job, None)
-            self._removed.add(job.id)
+            self._ids.removed.add(job.id)
         try:
             await self._writer.write([encode(Removed(job.id)) for job in gone])
         except StoreError:
             for job in gone:
-                self._removed.discard(job.id)
+                self._ids.removed.discard(job.id)
                 self._change(None, job)
-                self._writer.promise([encode(self._with_output(job))])
+                self._writer.promise([encode(self._outputs.of(job))])
             raise
         for job in gone:
-            self._outputs.pop(job.seq, None)
-            if job.id == _made_id(job.seq):
-                self._removed.discard(job.id)  # made from its number, which is never used again
+            self._outputs.forget(job)
+            if job.id == made_id(job.seq):
+                self._ids.removed.discard(job.id)  # made from its number, which is never used again
             self._announce.removed(job.id)
         return gone
 
@@ -260,7 +221,7 @@ class JsonStore:
     # Questions
 
     async def get(self, name: str) -> Job:
-        return self._with_output(self._known(name))
+        return self._outputs.of(self._known(name))
 
     async def find(self, query: Query) -> AsyncIterator[list[Job]]:
         values = reversed(self._jobs.values()) if query.newest else iter(self._jobs.values())
@@ -270,15 +231,15 @@ class JsonStore:
             found = [job for job in part if query.matches(job)][:left]
             left -= len(found)
             if found:
-                yield [self._with_output(job) for job in found] if query.output else found
+                yield [self._outputs.of(job) for job in found] if query.output else found
             if left <= 0:
                 return
             await asyncio.sleep(0)
 
     async def wait(self, name: str) -> Job:
         job = self._known(name)
-        if job.state.final and job.seq not in self._unwritten:
-            return self._with_output(job)
+        if job.state.final and job.seq not in self._outputs.held:
+            return self._outputs.of(job)
         ended = await self._announce.end_of(name)
         if ended is None:
             raise UnknownJob(f"job {name} was removed before it ended")
@@ -343,25 +304,13 @@ class JsonStore:
     def _settled_down(self) -> bool:
         served = self._queues or self._counts
         active = any(self._counts[name][state] for name in served for state in (State.PROCESSING, State.FAILED))
-        return not active and self._schedule.idle and not self._unwritten
+        return not active and self._schedule.idle and not self._outputs.held
 
     def _known(self, name: str) -> Job:
         job = self._jobs.get(name)
         if job is None:
-            raise UnknownJob(f"no job has the id {printable(name)!r}" + self._gone(name))
+            raise UnknownJob(f"no job has the id {printable(name)!r}" + self._ids.fate(name))
         return job
-
-    def _taken(self, name: str) -> bool:
-        return name in self._jobs or name in self._reserved or name in self._removed
-
-    def _gone(self, name: str) -> str:
-        return " (it was removed; ids are never used again)" if name in self._removed else ""
-
-    def _new_id(self, seq: int) -> str:
-        name = _made_id(seq)
-        while self._taken(name):
-            name += "x"
-        return name
 
     def _change(self, before: Job | None, after: Job | None) -> None:
         """Put `after` in the place of `before`."""
@@ -386,48 +335,15 @@ class JsonStore:
                 await asyncio.sleep(0)
             return
         for job in entry.changed:
-            if job.stdout or job.stderr:
-                self._outputs[job.seq] = entry.offset
-            else:
-                self._outputs.pop(job.seq, None)
-            if self._unwritten.get(job.seq) is job:
-                del self._unwritten[job.seq]
+            self._outputs.written(job, entry.offset)
             self._announce.changed(job)
-
-    def _with_output(self, job: Job) -> Job:
-        unwritten = self._unwritten.get(job.seq)
-        offset = self._outputs.get(job.seq)
-        if unwritten is not None:
-            line = unwritten
-        elif offset is not None:
-            line = decode_job(self._journal.read_line(offset))
-        else:
-            return replace(job, stdout="", stderr="") if job.history else job
-        return replace(job, stdout=line.stdout, stderr=line.stderr)
 
     async def _compact(self) -> None:
         """Write what is alive to a new journal and put it in the place of the old one."""
         moved: dict[int, int] = {}
 
         def snapshot() -> tuple[int, Iterator[Batch]]:
-            read = self._journal.read_line
-            alive = batches(self._jobs.values(), self._unwritten, self._removed, self._outputs, read, moved)
-            return self._next_seq, alive
+            return self._ids.next_seq, batches(self._jobs.values(), self._ids.removed, self._outputs, moved)
 
         covered, tail = await self._journal.rewrite(snapshot, self._writer.quiet)
-        for seq, offset in tuple(self._outputs.items()):
-            if offset >= covered:
-                self._outputs[seq] = offset - covered + tail
-            elif seq in moved:
-                self._outputs[seq] = moved[seq]
-            else:  # its job was just being removed
-                del self._outputs[seq]
-
-
-def _made_id(seq: int) -> str:
-    """The id of job number `seq` where nobody gave it one: the number in base 32 behind a letter."""
-    name = ""
-    while seq:
-        seq, digit = divmod(seq, 32)
-        name = _ID_DIGITS[digit] + name
-    return "j" + name.rjust(4, "0")
+        self._outputs.moved(moved, covered, tail)
