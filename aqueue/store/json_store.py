@@ -178,7 +178,7 @@ class JsonStore:
         return await self._steer(name, lifecycle.retried)
 
     async def _steer(self, name: str, rule: Callable[..., Job]) -> Job:
-        """Change a job by one of the rules of `aqueue.job`; taken back if it cannot be written."""
+        """Change a job by one of the rules of `aqueue.lifecycle`; taken back if it cannot be written."""
         before = self._known(name)
         after = rule(self._outputs.of(before), now=utc_now())
         seen = without(after)
