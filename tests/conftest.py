@@ -33,14 +33,16 @@ def config(store: Path) -> Config:
 
 @pytest.fixture
 def start_pool(store: Path) -> Iterator[StartPool]:
-    """Starts the real program's pool on the store, and returns its process when it serves."""
+    """Starts the real program's pool on the store, in a home that nobody else sees; returns its process when it serves.
+
+    It is stopped at the end of the test."""
     started: list[subprocess.Popen[str]] = []
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("AQUEUE_")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AQUEUE_", "XDG_"))}
 
     def start(*args: str, **environ: str) -> "subprocess.Popen[str]":
         process = subprocess.Popen(
             [sys.executable, "-m", "aqueue", "worker", "start", *args],
-            env={**kept, "AQUEUE_STORE": str(store), **environ},
+            env={**kept, "HOME": str(store.parent / "home"), "AQUEUE_STORE": str(store), **environ},
             cwd=store.parent,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

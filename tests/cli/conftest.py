@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,23 +55,3 @@ class Cli:
 @pytest.fixture
 def cli(tmp_path: Path) -> Cli:
     return Cli(tmp_path)
-
-
-@pytest.fixture
-def pool(cli: Cli) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts a pool in another process, and returns it when it serves; it is stopped at the end of the test."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start(*args: str) -> subprocess.Popen[str]:
-        process = cli.start("worker", "start", *args)
-        started.append(process)
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith("aqueue ")
-        assert "stop with Ctrl-C" in process.stdout.readline()
-        return process
-
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.terminate()
-        process.communicate(timeout=30)

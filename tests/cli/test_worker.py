@@ -1,19 +1,16 @@
 """Two terminals: a pool in one, everything else from another."""
 
 import signal
-import subprocess
 import sys
-from collections.abc import Callable
 
 import msgspec
 
+from ..conftest import StartPool
 from .conftest import Cli
 
-StartPool = Callable[..., "subprocess.Popen[str]"]
 
-
-def test_a_job_queued_from_another_terminal_runs_and_is_waited_for(cli: Cli, pool: StartPool) -> None:
-    process = pool("--count", "2")
+def test_a_job_queued_from_another_terminal_runs_and_is_waited_for(cli: Cli, start_pool: StartPool) -> None:
+    process = start_pool("--count", "2")
     assert cli("enqueue", "--wait", "--id", "a", "exit 5", "--max-retries", "0", status=5).stdout == "a\n"
     assert cli("enqueue", "--wait", "--id", "b", "echo hi").stdout == "b\n"
     assert cli("enqueue", "--wait", "--id", "c", "kill -9 $$", "--max-retries", "0", status=137).stdout == "c\n"
@@ -26,8 +23,8 @@ def test_a_job_queued_from_another_terminal_runs_and_is_waited_for(cli: Cli, poo
     assert lines[:4] == [["a", "started"], ["a", "dead"], ["b", "started"], ["b", "completed"]]
 
 
-def test_the_pool_is_seen_from_another_terminal(cli: Cli, pool: StartPool) -> None:
-    process = pool("--count", "3")
+def test_the_pool_is_seen_from_another_terminal(cli: Cli, start_pool: StartPool) -> None:
+    process = start_pool("--count", "3")
     cli("enqueue", "sleep 60", "--id", "a")
     cli.json("list", "--json")
     status = cli.json("worker", "status", "--json")
@@ -40,13 +37,13 @@ def test_the_pool_is_seen_from_another_terminal(cli: Cli, pool: StartPool) -> No
     assert cli.states() == {"a": "cancelled"}
 
 
-def test_a_second_pool_is_refused_and_told_of_the_first(cli: Cli, pool: StartPool) -> None:
-    process = pool()
+def test_a_second_pool_is_refused_and_told_of_the_first(cli: Cli, start_pool: StartPool) -> None:
+    process = start_pool()
     assert str(process.pid) in cli.refused("worker", "start", status=6)
 
 
-def test_a_signal_stops_gracefully_and_a_second_at_once(cli: Cli, pool: StartPool) -> None:
-    process = pool("--grace", "60s")
+def test_a_signal_stops_gracefully_and_a_second_at_once(cli: Cli, start_pool: StartPool) -> None:
+    process = start_pool("--grace", "60s")
     cli("enqueue", "sleep 60", "--id", "a")
     assert process.stdout is not None
     assert process.stdout.readline().split()[1:3] == ["a", "started"]
@@ -83,8 +80,8 @@ def test_only_the_queues_asked_for_are_served(cli: Cli) -> None:
     assert cli.states() == {"a": "completed", "b": "pending"}
 
 
-def test_output_is_followed_while_it_comes(cli: Cli, pool: StartPool) -> None:
-    pool()
+def test_output_is_followed_while_it_comes(cli: Cli, start_pool: StartPool) -> None:
+    start_pool()
     cli("enqueue", "echo one; while ! test -e go; do sleep 0.05; done; echo two", "--id", "a")
     process = cli.start("logs", "a", "--follow")
     assert process.stdout is not None
@@ -94,21 +91,21 @@ def test_output_is_followed_while_it_comes(cli: Cli, pool: StartPool) -> None:
     assert (output, process.returncode) == ("two\n", 0)
 
 
-def test_a_running_pool_takes_a_changed_setting_over(cli: Cli, pool: StartPool) -> None:
-    pool("--count", "1")
+def test_a_running_pool_takes_a_changed_setting_over(cli: Cli, start_pool: StartPool) -> None:
+    start_pool("--count", "1")
     done = cli("config", "set", "kill-after", "1s")
     assert "the running pool" in done.stderr
 
 
-def test_what_a_job_queues_goes_to_its_own_queue(cli: Cli, pool: StartPool) -> None:
-    pool()
+def test_what_a_job_queues_goes_to_its_own_queue(cli: Cli, start_pool: StartPool) -> None:
+    start_pool()
     inner = f"cd {cli.folder} && {sys.executable} -m aqueue enqueue true --id inner"
     cli("enqueue", "--wait", "--queue", "q", "--id", "outer", inner)
     assert cli.json("show", "inner", "--json")["queue"] == "q"
 
 
-def test_everything_unfinished_can_be_waited_for(cli: Cli, pool: StartPool) -> None:
-    pool()
+def test_everything_unfinished_can_be_waited_for(cli: Cli, start_pool: StartPool) -> None:
+    start_pool()
     cli("enqueue", '[{"id":"a","command":"sleep 0.2"},{"id":"b","command":"sleep 0.1"}]')
     assert set(cli("wait", "--all").stdout.splitlines()) <= {"a completed", "b completed"}
     assert cli.states() == {"a": "completed", "b": "completed"}

@@ -2,7 +2,6 @@
 records how they really ended."""
 
 import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,23 +13,19 @@ from aqueue.job import State
 Eventually = Callable[..., Any]
 
 
-def kill(pool: subprocess.Popen[str]) -> None:
-    pool.kill()
-    pool.wait()
-
-
-def started(broken: Any, eventually: Eventually, command: str, **fields: Any) -> None:
-    """A job `j` of which the pool runs `command`, which has come as far as making the file `started`."""
+def orphaned(broken: Any, eventually: Eventually, command: str, **fields: Any) -> None:
+    """Kill a pool that runs `command` for a job `j`, once that has come as far as making the file `started`."""
+    pool = broken.pool()
     broken.enqueue(f"touch started; {command}", id="j", **fields)
     eventually((broken.folder / "started").exists, "the start")
+    pool.kill()
+    pool.wait()
 
 
 def test_a_command_that_outlives_its_pool_is_adopted_and_its_true_end_recorded(
     broken: Any, eventually: Eventually
 ) -> None:
-    pool = broken.pool()
-    started(broken, eventually, "echo early; until [ -e go ]; do sleep 0.02; done; echo late; echo no >&2; exit 7")
-    kill(pool)
+    orphaned(broken, eventually, "echo early; until [ -e go ]; do sleep 0.02; done; echo late; echo no >&2; exit 7")
     broken.pool()
     assert broken.job("j").state is State.PROCESSING
     assert "adopted 1" in broken.log()
@@ -40,9 +35,7 @@ def test_a_command_that_outlives_its_pool_is_adopted_and_its_true_end_recorded(
 
 
 def test_a_command_that_ended_while_no_pool_was_alive_is_not_run_again(broken: Any, eventually: Eventually) -> None:
-    pool = broken.pool()
-    started(broken, eventually, "echo ran >>runs; until [ -e go ]; do sleep 0.02; done; echo done; touch over; exit 4")
-    kill(pool)
+    orphaned(broken, eventually, "echo ran >>runs; until [ -e go ]; do sleep 0.02; done; echo done; touch over; exit 4")
     (broken.folder / "go").touch()
     eventually(lambda: not broken.processes(), "its end")
     broken.drain()
@@ -52,9 +45,7 @@ def test_a_command_that_ended_while_no_pool_was_alive_is_not_run_again(broken: A
 
 
 def test_a_child_in_a_session_of_its_own_is_not_mistaken_for_the_command(broken: Any, eventually: Eventually) -> None:
-    pool = broken.pool()
-    started(broken, eventually, "setsid sleep 600 & echo ran >>runs; until [ -e go ]; do sleep 0.02; done; exit 6")
-    kill(pool)
+    orphaned(broken, eventually, "setsid sleep 600 & echo ran >>runs; until [ -e go ]; do sleep 0.02; done; exit 6")
     broken.pool()
     assert "adopted 1" in broken.log()
     child = next(process for process in broken.processes() if process.cmdline() == ["sleep", "600"])
@@ -69,9 +60,7 @@ def test_a_child_in_a_session_of_its_own_is_not_mistaken_for_the_command(broken:
 
 
 def test_what_is_left_of_the_time_limit_binds_an_adopted_command(broken: Any, eventually: Eventually) -> None:
-    pool = broken.pool()
-    started(broken, eventually, "sleep 60", timeout=1.0)
-    kill(pool)
+    orphaned(broken, eventually, "sleep 60", timeout=1.0)
     broken.pool()
     job = broken.ended("j")
     assert "time limit of 1 s" in (job.error or "")
@@ -80,9 +69,7 @@ def test_what_is_left_of_the_time_limit_binds_an_adopted_command(broken: Any, ev
 
 
 def test_an_adopted_command_can_be_cancelled(broken: Any, eventually: Eventually) -> None:
-    pool = broken.pool()
-    started(broken, eventually, "sleep 60")
-    kill(pool)
+    orphaned(broken, eventually, "sleep 60")
     broken.pool()
     assert broken.run("cancel", "j")[0] == 0
     assert broken.job("j").state is State.CANCELLED
@@ -91,9 +78,7 @@ def test_an_adopted_command_can_be_cancelled(broken: Any, eventually: Eventually
 
 def test_where_orphans_are_killed_they_end_before_the_job_runs_again(broken: Any, eventually: Eventually) -> None:
     broken.environ["AQUEUE_ORPHANS"] = "kill"
-    pool = broken.pool()
-    started(broken, eventually, "trap '' TERM; echo s >>runs; until [ -e go ]; do sleep 0.02; done; echo e >>runs")
-    kill(pool)
+    orphaned(broken, eventually, "trap '' TERM; echo s >>runs; until [ -e go ]; do sleep 0.02; done; echo e >>runs")
     broken.pool()
     eventually(lambda: (broken.folder / "runs").read_text() == "s\ns\n", "the second run")
     (broken.folder / "go").touch()
@@ -106,9 +91,7 @@ def test_where_orphans_are_killed_they_end_before_the_job_runs_again(broken: Any
 def test_an_attempt_that_neither_runs_nor_left_a_status_is_queued_again_and_costs_no_retry(
     broken: Any, eventually: Eventually
 ) -> None:
-    pool = broken.pool()
-    started(broken, eventually, "[ -e again ] && exit 0; touch again; exec sleep 60")
-    kill(pool)
+    orphaned(broken, eventually, "[ -e again ] && exit 0; touch again; exec sleep 60")
     for process in broken.processes():
         process.send_signal(signal.SIGKILL)
     broken.drain()

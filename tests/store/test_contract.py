@@ -332,10 +332,14 @@ async def test_a_job_that_waits_for_its_retry_is_cancelled_with_its_output_kept(
     assert (await store.get("a")).stdout == "failed\n"
 
 
-async def test_what_has_ended_is_not_cancelled(store: Store) -> None:
+@pytest.mark.parametrize(
+    ("step", "why"),
+    [("cancel", "a is completed: only a job that waits"), ("retry", "a is completed: only a dead or cancelled")],
+)
+async def test_what_succeeded_is_neither_cancelled_nor_retried(store: Store, step: str, why: str) -> None:
     await ended(store, "a")
-    with pytest.raises(InvalidRequest, match="a is completed"):
-        await store.cancel("a")
+    with pytest.raises(InvalidRequest, match=why):
+        await getattr(store, step)("a")
 
 
 async def test_a_dead_job_is_put_back_with_a_full_budget(opened: Open) -> None:
@@ -346,12 +350,6 @@ async def test_a_dead_job_is_put_back_with_a_full_budget(opened: Open) -> None:
         job = await store.get("a")
         assert (job.state, job.attempts, len(job.history), job.stdout) == (State.PENDING, 0, 1, "failed\n")
         assert (await attempt(store, SUCCESS)).state is State.COMPLETED
-
-
-async def test_what_succeeded_is_not_retried(store: Store) -> None:
-    await ended(store, "a")
-    with pytest.raises(InvalidRequest, match="only a dead or cancelled job"):
-        await store.retry("a")
 
 
 async def test_removed_jobs_are_gone_for_good(opened: Open) -> None:
