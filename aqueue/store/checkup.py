@@ -14,7 +14,7 @@ import msgspec
 
 from aqueue.errors import DamagedStore
 from aqueue.platform import fdatasync, sync_directory
-from aqueue.store.recovery import FORMAT, UNREADABLE, Header, Removed, Together, decode_job, encode
+from aqueue.store.recovery import FORMAT, UNREADABLE, Header, Removed, Together, decode_job, encode, is_blank
 
 _header = msgspec.json.Decoder(Header).decode
 _removed = msgspec.json.Decoder(Removed).decode
@@ -89,7 +89,8 @@ class Checkup:
                     raise DamagedStore(f"{self.journal} has format {header.aqueue}, from a newer aqueue: upgrade")
                 self.next_seq = header.next_seq
                 return None
-            decode_job(line)
+            if not is_blank(line):
+                decode_job(line)
         except UNREADABLE as error:
             return "it does not name the format" if number == 1 else _neither(line, str(error))
         return None

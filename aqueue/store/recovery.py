@@ -181,13 +181,10 @@ class _Reader:
             jobs = _decode_jobs(block)
         except UNREADABLE:
             return False
-        if self.missing and len(jobs) > self.missing:
-            return False
+        if block.count(b"\n") != len(jobs) or (self.missing and len(jobs) > self.missing):
+            return False  # blank lines among them, or more than belong together
         if self.missing or any(job.stdout or job.stderr for job in jobs):
-            starts = _line_starts(block, offset)
-            if len(starts) != len(jobs):  # blank lines among them
-                return False
-            for job, start in zip(jobs, starts, strict=True):
+            for job, start in zip(jobs, _line_starts(block, offset), strict=True):
                 self._job(job, start)
         else:
             for job in jobs:
@@ -202,7 +199,7 @@ class _Reader:
             wrong = self._line(line, offset)
             if wrong and self.bad is None:
                 self.bad = (self.contents.lines, offset, wrong)
-            elif not wrong and self.bad is not None:
+            elif not wrong and self.bad is not None and not is_blank(line):
                 number, start, why = self.bad
                 raise DamagedStore(
                     f"{self.path}, line {number} (byte {start}): {why}, with good lines behind it: "
@@ -216,6 +213,8 @@ class _Reader:
         """Take in one line; return what is wrong with it, if anything is."""
         if not line.endswith(b"\n"):
             return "it has no end"
+        if is_blank(line):
+            return None
         try:
             job = decode_job(line)
         except UNREADABLE as error:
@@ -256,6 +255,11 @@ class _Reader:
         """What ends at `end` is whole, unless it is part of a batch whose rest is missing."""
         if not self.missing:
             self.contents.end = end
+
+
+def is_blank(line: bytes) -> bool:
+    """Whether a line says nothing: an editor leaves such, and they are no damage."""
+    return not line.strip(b" \t\r\n")
 
 
 def _lines(block: bytes) -> Iterator[bytes]:
