@@ -30,10 +30,10 @@ def door(broken: Any) -> Iterator[Callable[..., socket.socket]]:
     broken.pool("--count", "2")
     lines: list[socket.socket] = []
 
-    def knock(*data: bytes) -> socket.socket:
+    def knock(*data: bytes, path: str | None = None) -> socket.socket:
         line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         lines.append(line)
-        line.connect(str(socket_path(broken.store)))
+        line.connect(path or str(socket_path(broken.store)))
         line.settimeout(30)
         for part in data:
             line.sendall(part)
@@ -154,19 +154,17 @@ def test_only_the_user_can_reach_the_store_and_its_socket(broken: Any, door: Cal
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs the right to become another user")
 def test_another_user_is_not_served_even_where_the_file_modes_would_let_them(
-    broken: Any, door: Callable[..., Any]
+    broken: Any, door: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = socket_path(broken.store)
-    closed = {place: place.stat().st_mode for place in (path, *path.parents) if not place.stat().st_mode & 0o001}
-    for place, mode in closed.items():
-        place.chmod(mode | 0o077)
+    assert socket_path(broken.store) == broken.store / "socket"
+    for place in (broken.store / "socket", broken.store):
+        place.chmod(0o777)
+    monkeypatch.chdir(broken.store)  # so what is above may stay closed to the other user
     os.seteuid(65534)
     try:
-        line = door()
+        line = door(path="socket")
     finally:
         os.seteuid(0)
-        for place, mode in closed.items():
-            place.chmod(mode)
     with contextlib.suppress(BrokenPipeError):
         line.sendall(HELLO)
     assert answers(line) == []
