@@ -4,6 +4,11 @@ A message says what happened, to what, and what to do next: the command line pri
 an application catches it by type.
 """
 
+import msgspec
+
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding garbage as JSON raises."""
+
 
 def printable(text: str) -> str:
     """`text` with control characters escaped, so that it cannot forge a line of a log or a terminal."""

@@ -17,7 +17,7 @@ from aqueue import platform
 from aqueue.config import Config
 from aqueue.control import wire
 from aqueue.control.requests import Done, Failed, Get, Hello, Jobs, Part, Reply, Request, Stop, Wait
-from aqueue.errors import PoolGone, PoolRunning, StoreError, WaitTimeout
+from aqueue.errors import UNREADABLE, PoolGone, PoolRunning, StoreError, WaitTimeout
 from aqueue.job import Job
 from aqueue.registry import PoolInfo
 
@@ -232,5 +232,5 @@ def registered(store: Path) -> PoolInfo | None:
     """The pool that the registry of the store names."""
     try:
         return msgspec.json.decode((store / "pool.json").read_bytes(), type=PoolInfo)
-    except (OSError, *wire.UNREADABLE):
+    except (OSError, *UNREADABLE):
         return None

@@ -7,14 +7,11 @@ import msgspec
 from msgspec.structs import replace
 
 from aqueue.control.requests import PROTOCOL, Enqueue, Failed, Hello, Import, Reply, Request
-from aqueue.errors import BY_KIND, AqueueError, InvalidRequest
+from aqueue.errors import BY_KIND, UNREADABLE, AqueueError, InvalidRequest
 
 LENGTH = struct.Struct(">I")
 LONGEST = 2 << 20
 """The longest request in bytes; longer batches come in parts. Answers are cut into parts of this order too."""
-
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What decoding garbage raises."""
 
 _encode = msgspec.json.Encoder().encode
 _requests: msgspec.json.Decoder[Request | Hello] = msgspec.json.Decoder(Request | Hello)

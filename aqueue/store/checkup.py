@@ -12,9 +12,9 @@ from pathlib import Path
 
 import msgspec
 
-from aqueue.errors import DamagedStore
+from aqueue.errors import UNREADABLE, DamagedStore
 from aqueue.platform import fdatasync, sync_directory
-from aqueue.store.recovery import FORMAT, UNREADABLE, Header, Removed, Together, decode_job, encode, is_blank
+from aqueue.store.recovery import FORMAT, Header, Removed, Together, decode_job, encode, is_blank
 
 _header = msgspec.json.Decoder(Header).decode
 _removed = msgspec.json.Decoder(Removed).decode

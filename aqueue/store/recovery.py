@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import force_setattr
 
-from aqueue.errors import DamagedStore
+from aqueue.errors import UNREADABLE, DamagedStore
 from aqueue.job import Job
 from aqueue.platform import fdatasync, sync_directory
 
@@ -45,8 +45,6 @@ class Together(msgspec.Struct, frozen=True):
 encode = msgspec.json.Encoder().encode
 decode_job = msgspec.json.Decoder(Job).decode
 _decode_jobs = msgspec.json.Decoder(Job).decode_lines
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What decoding garbage raises."""
 _decode_removed = msgspec.json.Decoder(Removed)
 _decode_together = msgspec.json.Decoder(Together)
 PROBE = encode(Together(0)) + b"\n"
