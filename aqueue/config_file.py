@@ -24,11 +24,12 @@ def find_file(file: Path | None, environ: Mapping[str, str], start: Path) -> tup
     """The config file in force and its `[aqueue]` table.
 
     First `file`, then `AQUEUE_CONFIG`, which must exist; then the nearest config.toml upward from `start`
-    that has the table; then the user's own. Raises `InvalidConfig`.
+    that has the table; then the user's own. One that nobody named must belong to this user or to root. Raises
+    `InvalidConfig`.
     """
     given = given_file(file, environ, start)
     if given is not None:
-        table = read_table(given, must_exist=True)
+        table = read_table(given, named=True)
         if table is None:
             raise InvalidConfig(f"{given}: has no table [{TABLE}], where aqueue's settings are")
         return given, table
@@ -40,12 +41,13 @@ def find_file(file: Path | None, environ: Mapping[str, str], start: Path) -> tup
     return None, {}
 
 
-def read_table(path: Path, *, must_exist: bool = False) -> dict[str, object] | None:
+def read_table(path: Path, *, named: bool = False) -> dict[str, object] | None:
     """The `[aqueue]` table of a TOML file, None if it has none. Raises `InvalidConfig`."""
     try:
-        data = path.read_bytes()
+        with open(path, "rb") as file:
+            owner, data = os.fstat(file.fileno()).st_uid, file.read()
     except OSError as error:
-        if must_exist:
+        if named:
             raise InvalidConfig(f"{path}: cannot read this config file: {error.strerror}") from None
         return None
     if TABLE.encode() not in data:
@@ -58,6 +60,9 @@ def read_table(path: Path, *, must_exist: bool = False) -> dict[str, object] | N
         raise InvalidConfig(f"{path}: this is not valid TOML: {error}") from None
     if table is not None and not isinstance(table, dict):
         raise InvalidConfig(f"{path}: {TABLE} must be a table: [{TABLE}]")
+    if table is not None and not named and owner not in (os.getuid(), 0):
+        # It says which store is used, so whose commands run: nobody else may slip it under a directory of ours.
+        raise InvalidConfig(f"{path} belongs to another user (uid {owner}): if you trust it, name it with --config")
     return table
 
 

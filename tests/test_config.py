@@ -1,5 +1,6 @@
 """Settings: where they are found, which wins, what is refused, and how they are changed."""
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -52,6 +53,32 @@ def test_the_nearest_file_upward_with_the_table_is_used(home: Path, tmp_path: Pa
     (tmp_path / "a/b/c").mkdir()
     loaded = load(home, tmp_path / "a/b/c")
     assert (loaded.file, loaded.config.workers) == (far, 2)
+
+
+AS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+
+
+@AS_ROOT
+@pytest.mark.parametrize("place", ["a/config.toml", "home/.config/aqueue/config.toml"])
+def test_a_file_of_another_user_is_refused_unless_it_is_named(home: Path, tmp_path: Path, place: str) -> None:
+    file = write(tmp_path / place, "[aqueue]\nworkers = 7\n")
+    (tmp_path / "a/b").mkdir(parents=True)
+    assert load(home, tmp_path / "a/b").config.workers == 7
+    os.chown(file, 65534, -1)
+    with pytest.raises(InvalidConfig) as caught:
+        load(home, tmp_path / "a/b")
+    assert str(caught.value) == f"{file} belongs to another user (uid 65534): if you trust it, name it with --config"
+    assert load(home, tmp_path / "a/b", file).config.workers == 7
+    assert load(home, tmp_path / "a/b", AQUEUE_CONFIG=str(file)).config.workers == 7
+    file.write_text("# not for aqueue\n[other]\nworkers = 7\n")
+    assert load(home, tmp_path / "a/b").file is None
+
+
+@AS_ROOT
+def test_a_file_of_root_is_trusted_by_everybody(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(home / "config.toml", "[aqueue]\nworkers = 7\n")
+    monkeypatch.setattr(os, "getuid", lambda: 65534)
+    assert load(home).config.workers == 7
 
 
 def test_a_later_layer_wins_and_origins_say_which(home: Path, tmp_path: Path) -> None:
