@@ -1,7 +1,7 @@
 """config.toml on the disk: which file is in force, what its `[aqueue]` table says, and writing to it.
 
 Nothing here knows what a setting means. Changing a value keeps every comment and every other line, and
-replaces the file in one step: a reader sees the old one or the new one.
+replaces the file in one step: a reader sees the old one or the new one, and of two changes none is lost.
 """
 
 import os
@@ -100,13 +100,17 @@ def write_setting(path: Path, name: str, value: str | int | float) -> None:
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
+    from aqueue.platform import locked
+
     path = Path(os.path.realpath(path))
     try:
-        document = tomlkit.parse(path.read_text("utf-8")) if path.exists() else tomlkit.document()
-        table = document.setdefault(TABLE, tomlkit.table())
-        spelled = next((key for key in table if key.replace("-", "_") == name), name)
-        table[spelled] = value
-        _replace_file(path, tomlkit.dumps(document))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path):  # of two who change it at once, the second sees what the first wrote
+            document = tomlkit.parse(path.read_text("utf-8"))
+            table = document.setdefault(TABLE, tomlkit.table())
+            spelled = next((key for key in table if key.replace("-", "_") == name), name)
+            table[spelled] = value
+            _replace_file(path, tomlkit.dumps(document))
     except OSError as error:
         raise InvalidConfig(f"{path}: cannot write this config file: {error.strerror}") from None
     except (TOMLKitError, ValueError, AttributeError, TypeError) as error:
@@ -116,21 +120,17 @@ def write_setting(path: Path, name: str, value: str | int | float) -> None:
 def _replace_file(path: Path, text: str) -> None:
     import tempfile
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
+    from aqueue.platform import sync_directory
+
     descriptor, name = tempfile.mkstemp(prefix=".config-", suffix=".toml", dir=path.parent)
     try:
         with open(descriptor, "w", encoding="utf-8") as temporary:
             temporary.write(text)
             temporary.flush()
-            os.fchmod(temporary.fileno(), mode)
+            os.fchmod(temporary.fileno(), path.stat().st_mode & 0o777)
             os.fsync(temporary.fileno())
         os.replace(name, path)
     except BaseException:
         os.unlink(name)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_directory(path.parent)

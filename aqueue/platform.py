@@ -80,6 +80,18 @@ def try_lock(path: Path) -> int | None:
     return fd
 
 
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file, made if it is missing, for a block that may put another file in its place; wait for
+    those who hold it. Raises `OSError`."""
+    while True:
+        with open(path, "ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):  # else another came in its place meanwhile
+                yield
+                return
+
+
 def shell_line(command: str, token: str) -> str:
     """The line for `sh -c` that runs `command` and appends its exit status to the file that is its stdin.
 

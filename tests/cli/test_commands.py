@@ -3,10 +3,13 @@
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import msgspec
 import pytest
+
+from aqueue.config import SETTINGS
 
 from .conftest import Cli
 
@@ -148,6 +151,22 @@ def test_status_counts_by_queue_and_state(cli: Cli) -> None:
     text = cli("status").stdout
     assert "PENDING" in text
     assert "none runs" in text
+
+
+def test_settings_that_are_changed_at_the_same_moment_are_all_changed(cli: Cli) -> None:
+    numbers = {name: number for number, name in enumerate(SETTINGS, 10) if name not in ("store", "orphans")}
+    file = cli.folder / "config.toml"
+    file.write_text("# mine\n[aqueue]\norphans = 'kill' # why\n")
+    numbers["backoff_jitter"] = 1
+    commands = [cli.start("config", "set", name, str(number)) for name, number in numbers.items() for _ in range(2)]
+    assert len(commands) >= 20
+    for command in commands:
+        _, said = command.communicate(timeout=60)
+        assert command.returncode == 0, said
+    table = tomllib.loads(file.read_text())["aqueue"]
+    assert table == {"orphans": "kill", **numbers, "queue": str(numbers["queue"])}
+    assert file.read_text().startswith("# mine\n[aqueue]\norphans = 'kill' # why\n")
+    assert [path.name for path in cli.folder.glob("*config*")] == ["config.toml"]
 
 
 def test_nothing_is_left_to_the_imagination_without_a_pool(cli: Cli) -> None:
