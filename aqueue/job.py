@@ -34,7 +34,8 @@ class Attempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One run of a job's command. `finished_at` is None while it runs.
 
     `interrupted` marks an attempt that the pool ended, or that was lost with it: it costs no retry.
-    `token` names the attempt in its command's environment, so that a later pool recognises it.
+    `token` names the attempt in its command's environment, so that a later pool recognises it; `host` is where it
+    runs, if hosts share the queue.
     """
 
     started_at: datetime
@@ -46,6 +47,7 @@ class Attempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     signal: int | None = None
     error: str | None = None
     interrupted: bool = False
+    host: str | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True):

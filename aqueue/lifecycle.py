@@ -24,9 +24,9 @@ def new_job(spec: JobSpec, *, job_id: str, seq: int, now: datetime) -> Job:
     return Job(id=job_id, seq=seq, command=spec.command, created_at=now, run_at=run_at, **given)
 
 
-def claimed(job: Job, *, worker: int, token: str, now: datetime) -> Job:
+def claimed(job: Job, *, worker: int, token: str, now: datetime, host: str | None = None) -> Job:
     """`job` in the hands of worker slot `worker`: an attempt has begun."""
-    attempt = Attempt(started_at=now, worker=worker, token=token)
+    attempt = Attempt(started_at=now, worker=worker, token=token, host=host)
     return replace(job, state=State.PROCESSING, updated_at=now, history=(*job.history, attempt))
 
 

@@ -7,6 +7,7 @@ that again, in whichever way its block is left.
 import asyncio
 import logging
 import os
+import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -104,6 +105,8 @@ class Pool(Queue):
             store=url.shown(self.config.store),
             socket=str(platform.socket_path(self.config.folder)),
             stopping=self._stop is not None,
+            host=socket.gethostname(),
+            folder=str(self.config.folder),
         )
 
     def events(self) -> AsyncIterator[Job]:
@@ -136,6 +139,16 @@ class Pool(Queue):
         if self._workers is not None:
             self._workers.stop(**self._stop)
 
+    def cancel_running(self, name: str) -> None:
+        """End the command of job `name`, which somebody cancelled on another host."""
+        if self._workers is not None:
+            self._workers.cancel_running(name)
+
+    def end_running(self, reason: str) -> None:
+        """End the commands that run, which counts as an interruption; the pool goes on."""
+        if self._workers is not None:
+            self._workers.runner.interrupt_all(reason)
+
     async def stopped(self) -> None:
         """Return when the pool has stopped."""
         if self._task is not None:
@@ -166,7 +179,6 @@ class Pool(Queue):
         try:
             async with AsyncExitStack() as stack:
                 store = await self._take_store(stack)
-                store.report = _log.warning
                 store.listen(self._announce.changed)
                 files = Files(self.config.folder, self.config.output_limit)
                 self._workers = Workers(store, files, self.config)
@@ -207,6 +219,8 @@ class Pool(Queue):
         folder = self.config.folder
         while True:
             store = open_store(self.config, queues=frozenset(self.queues))
+            store.obey(self)
+            store.report = _log.warning
             try:
                 return await stack.enter_async_context(store)
             except PoolRunning:

@@ -16,7 +16,7 @@ from aqueue import files, platform
 from aqueue.command import Command
 from aqueue.config import Config
 from aqueue.job import Job, Outcome
-from aqueue.survivors import TOKEN, group_members, process_ended, survivors
+from aqueue.survivors import TOKEN, disown, group_members, process_ended, survivors
 
 _TRUNCATE_EVERY = 1000
 _STOPPED = "interrupted: the pool was stopped"
@@ -61,7 +61,7 @@ class Runner:
                     await self._end_group(command, code)
                 return replace(self._outcome(command, code), finished_at=command.ended_at)
             self.left = True
-            _disown(process)
+            disown(process)
             return None
         finally:
             command.release()
@@ -84,8 +84,12 @@ class Runner:
     def end_all(self) -> None:
         """End what runs, and what is begun from now on."""
         self._ending = True
+        self.interrupt_all(_STOPPED)
+
+    def interrupt_all(self, reason: str) -> None:
+        """End what runs now."""
         for command in self.running.values():
-            command.end(_STOPPED, interrupted=True)
+            command.end(reason, interrupted=True)
 
     def leave_all(self) -> None:
         """Let what runs, and what is begun from now on, go on for a later pool."""
@@ -215,15 +219,6 @@ def _reason(error: OSError | ValueError, job: Job) -> str:
     if isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError) and job.cwd:
         return f"{error.strerror}: {job.cwd}"
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
-
-
-def _disown(process: asyncio.subprocess.Process) -> None:
-    """Keep asyncio from killing a command that is left running: it does so when the loop closes."""
-    transport = process._transport  # type: ignore[attr-defined]
-    popen = transport.get_extra_info("subprocess")
-    if popen.returncode is None:
-        popen.returncode = 0
-    transport.close()
 
 
 def environment(job: Job, inherited: Mapping[bytes, bytes]) -> dict[bytes, bytes]:

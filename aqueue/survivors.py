@@ -65,3 +65,12 @@ async def process_ended(pid: int) -> None:
     finally:
         loop.remove_reader(fd)
         os.close(fd)
+
+
+def disown(process: asyncio.subprocess.Process) -> None:
+    """Keep asyncio from killing a child that is left running: it does so when the loop closes."""
+    transport = process._transport  # type: ignore[attr-defined]
+    popen = transport.get_extra_info("subprocess")
+    if popen.returncode is None:
+        popen.returncode = 0
+    transport.close()

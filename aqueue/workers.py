@@ -176,15 +176,20 @@ class Workers:
 
     async def cancel(self, name: str) -> Job:
         """Cancel a job, ending its command if it runs. Raises `UnknownJob`, `InvalidRequest`."""
-        command = self.runner.running.get(name)
-        if command is None:
+        if name not in self.runner.running:
             job = await self.store.get(name)
             if job.state is not State.PROCESSING or self.store.elsewhere(job):
                 return await self.store.cancel(name)
-            self._unwanted.add(name)  # it is just being claimed
+        self.cancel_running(name)
+        return await self.store.wait(name)
+
+    def cancel_running(self, name: str) -> None:
+        """End the command of a job that a worker here has, or is just being given."""
+        command = self.runner.running.get(name)
+        if command is None:
+            self._unwanted.add(name)
         else:
             command.end("cancelled", cancelled=True)
-        return await self.store.wait(name)
 
     def live(self, job: Job) -> Job:
         """`job` as it is this moment: a running one with its process id and what it has printed so far."""
@@ -206,9 +211,7 @@ class Workers:
     async def _expire(self) -> float:
         """Remove what has expired; return in how many seconds to look again."""
         now = utc_now()
-        gone, oldest = await self.store.expire(now - timedelta(seconds=self.config.keep))
-        for job in gone:
-            self.files.remove_output(job)
+        oldest = await self.store.expire(now - timedelta(seconds=self.config.keep), self.files.remove_output)
         return max(RETENTION_PAUSE, self.config.keep - (now - (oldest or now)).total_seconds())
 
 

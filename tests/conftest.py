@@ -11,12 +11,28 @@ import psutil
 import pytest
 
 from aqueue.config import Config
+from tests import databases
 
 PATIENCE = 30.0
 """Seconds after which a test that still waits has failed. Nothing is expected to take that long."""
 
 StartPool = Callable[..., "subprocess.Popen[str]"]
 RunClean = Callable[[Coroutine[None, None, None]], None]
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[databases.Server]:
+    """A PostgreSQL server."""
+    with databases.server() as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres: databases.Server) -> Iterator[str]:
+    """The URL of an empty database of the test's own."""
+    url = postgres.database()
+    yield url
+    postgres.drop(url)
 
 
 @pytest.fixture

@@ -178,7 +178,7 @@ class Session:
         if self.host is not None:
             return await self.host.workers.cancel(name)
         job = await self.store.get(name)
-        if job.state is State.PROCESSING:
+        if job.state is State.PROCESSING and not self.store.elsewhere(job):
             raise InvalidRequest(f"job {name} was left running by a pool that is gone: start a pool, then cancel it")
         return await self.store.cancel(name)
 

@@ -270,17 +270,17 @@ class JsonStore:
         finally:
             deaf()
 
-    async def expire(self, before: datetime) -> tuple[list[Job], datetime | None]:
-        gone: list[Job] = []
+    async def expire(self, before: datetime, gone: Callable[[Job], None]) -> datetime | None:
         oldest: datetime | None = None
         async for part in self.find(Query(states=frozenset({State.COMPLETED, State.CANCELLED}))):
             times = {job.id: job.updated_at or job.created_at for job in part}
             expired = [name for name, time in times.items() if time < before]
             if expired:
-                gone += await self.remove(expired)
+                for job in await self.remove(expired):
+                    gone(job)
             kept = [time for time in times.values() if time >= before]
             oldest = min([*kept, *([oldest] if oldest else [])], default=None)
-        return gone, oldest
+        return oldest
 
     # Nobody shares a directory
 

@@ -49,6 +49,11 @@ class Query(msgspec.Struct, frozen=True):
 class Orders(Protocol):
     """What a store that hosts share may tell the pool that serves it."""
 
+    @property
+    def info(self) -> PoolInfo:
+        """The pool, for the others to see."""
+        ...
+
     def cancel_running(self, name: str) -> None:
         """Somebody cancelled job `name`, whose command runs here."""
         ...
@@ -135,9 +140,9 @@ class Store(AbstractAsyncContextManager["Store"], Protocol):
         """Return when no job of the served queues is due, running or waiting for a retry."""
         ...
 
-    async def expire(self, before: datetime) -> tuple[list[Job], datetime | None]:
-        """Remove jobs that were completed or cancelled before that time. Return them, and when the first of those
-        that stay ended."""
+    async def expire(self, before: datetime, gone: Callable[[Job], None]) -> datetime | None:
+        """Remove jobs that were completed or cancelled before that time, telling `gone` of each. Return when the
+        first of those that stay ended."""
         ...
 
     # Where hosts share a store

@@ -1,0 +1,51 @@
+"""Where the ready jobs of each served queue begin.
+
+A claim leaves an entry behind in the index that claims read, and while some long query of anybody's looks at an older
+state of the database, no vacuum may remove it: without a bookmark each claim would pass all of them again. A bookmark
+is a hint. It moves back when a notice tells of a job before it, and returns to the start with every safety sweep.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from aqueue.store.postgres.notices import Ready
+
+_START = (-(2**31), datetime(1, 1, 2, tzinfo=UTC))
+_ROUNDING = 0.001
+"""Seconds by which a due time may have been rounded on its way."""
+Place = tuple[int, datetime]
+"""Rank and due time: the order of claims."""
+
+
+class Bookmarks:
+    """The bookmarks of the queues that a pool serves: all queues if it names none."""
+
+    def __init__(self, queues: frozenset[str]) -> None:
+        self._only = queues
+        self._places: dict[str, Place] = dict.fromkeys(queues, _START)
+        self.exhausted = False
+        """Whether the last claim found nothing more, and nobody has told of new jobs since."""
+
+    def reset(self, queues: Iterable[str]) -> None:
+        """Begin at the start of every queue; `queues` are all that there are."""
+        self._places = dict.fromkeys(self._only or queues, _START)
+        self.exhausted = False
+
+    def ready(self, notice: Ready) -> bool:
+        """A queue has a job that can start; False if it is not served."""
+        if self._only and notice.queue not in self._only:
+            return False
+        place = (notice.rank, datetime.fromtimestamp(notice.due - _ROUNDING, UTC))
+        self._places[notice.queue] = min(self._places.get(notice.queue, _START), place)
+        self.exhausted = False
+        return True
+
+    def claimed(self, queue: str, place: Place) -> None:
+        """The first job that a claim found in a queue was at `place`."""
+        self._places[queue] = place
+
+    def parameters(self) -> dict[str, list[Any]]:
+        """For the statement that claims."""
+        places = self._places.values()
+        return {"queues": list(self._places), "ranks": [rank for rank, _ in places], "dues": [due for _, due in places]}

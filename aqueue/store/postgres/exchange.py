@@ -1,0 +1,281 @@
+"""The traffic of a pool's workers with the database: claims and results, as many as there are in one round trip.
+
+While one round trip is under way, results and free workers gather for the next. Each is one transaction: what it
+brings is durable when it is over. If the connection is lost, nobody knows whether the last one happened; so the next
+one begins by comparing what this pool holds with what the table says it holds.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from anyio import CancelScope
+
+from aqueue.job import Job, State
+from aqueue.store.postgres import rows, statements
+from aqueue.store.postgres.bookmarks import Bookmarks
+from aqueue.store.postgres.clock import Clock
+from aqueue.store.postgres.links import Connection
+from aqueue.store.postgres.notices import Later, Notice, Ready
+
+_LATER = 0.001
+"""Seconds by which a timer goes off after a due time, so that the database finds it past."""
+_PATIENCE = 5.0
+"""Seconds after which a round trip is given up, and the connection with it."""
+
+
+class Held(NamedTuple):
+    """A job in the hands of this pool, and what it was before."""
+
+    before: Job
+    job: Job
+
+
+class Exchange:
+    """Claims and results of the pool `run`, over one connection at a time."""
+
+    def __init__(
+        self,
+        run: str,
+        queues: frozenset[str],
+        clock: Clock,
+        *,
+        announce: Callable[[Job], None],
+        late: Callable[[Job], None],
+        safe: Callable[[], bool],
+    ) -> None:
+        """`announce` hears of every job that has changed, `late` of results of attempts that were taken away; `safe`
+        says whether this pool's lease still runs, so that what it claimed may be started."""
+        self.run = run
+        self.bookmarks = Bookmarks(queues)
+        self.held: dict[int, Held] = {}
+        self.unsettled: dict[int, Job] = {}
+        """Jobs whose attempt has ended, but that is not stored yet; by sequence number."""
+        self._clock = clock
+        self._announce = announce
+        self._late = late
+        self._safe = safe
+        self._free: dict[int, asyncio.Future[Job]] = {}
+        self._unwanted: list[Held] = []
+        self._wake = asyncio.Event()
+        self._over = asyncio.Event()
+        self._under_way = False
+        self._promote = self._sweep = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._broken = True
+
+    # For workers
+
+    async def claim(self, worker: int) -> Job:
+        """Wait for a job that can start, for worker slot `worker`."""
+        turn: asyncio.Future[Job] = asyncio.get_running_loop().create_future()
+        self._free[worker] = turn
+        self._wake.set()
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            self._free.pop(worker, None)
+            if turn.done() and not turn.cancelled():
+                self._unwanted.append(self.held[turn.result().seq])
+                self._wake.set()
+            with CancelScope(shield=True):
+                await self._taken_back_now()
+            raise
+
+    def settle(self, ended: Job) -> None:
+        """The attempt of a job is over, with this result."""
+        self.unsettled[ended.seq] = ended
+        if ended.state is State.FAILED:
+            self.due(ended.due_at)
+        self._wake.set()
+
+    async def at_rest(self) -> None:
+        """Return when all that has ended is stored, or the database cannot be reached."""
+        while (self._unwanted or self.unsettled) and not self._broken:
+            await self._over.wait()
+
+    async def stored(self, names: Collection[str]) -> None:
+        """Return when the results of these jobs are stored, or the database cannot be reached."""
+        while any(job.id in names for job in self.unsettled.values()) and not self._broken:
+            await self._over.wait()
+
+    async def _taken_back_now(self) -> None:
+        """Return when what the round trip brings that is under way, and nobody wants, was put back."""
+        if self._under_way:
+            await self._over.wait()
+        while self._unwanted and not self._broken:
+            await self._over.wait()
+
+    # What there is to do
+
+    def hear(self, notice: Notice) -> None:
+        """Another host, or this one, says that there are jobs."""
+        if isinstance(notice, Later):
+            self.due(datetime.fromtimestamp(notice.due, UTC))
+        elif isinstance(notice, Ready) and self.bookmarks.ready(notice):
+            self._wake.set()
+
+    def due(self, moment: datetime) -> None:
+        """A job becomes due at that time."""
+        loop = asyncio.get_running_loop()
+        at = loop.time() + (moment - self._clock.now()).total_seconds() + _LATER
+        if self._timer is None or at < self._timer.when():
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = loop.call_at(at, self._ring)
+
+    def lease_renewed(self) -> None:
+        """What was claimed may be started again."""
+        self._wake.set()
+
+    def sweep(self) -> None:
+        """Look at everything: no notice need have told of it."""
+        self._sweep = True
+        self._wake.set()
+
+    def close(self) -> None:
+        """Set no more timers."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._promote = True
+        self._wake.set()
+
+    # The traffic
+
+    async def run_on(self, connection: Connection) -> None:
+        """Do what there is to do over `connection`, until that fails."""
+        try:
+            await self._compare(connection)
+            self._broken = False
+            self._sweep = True
+            while True:
+                if self._sweep:
+                    await self._look_at_everything(connection)
+                if self._anything():
+                    await self._round(connection)
+                else:
+                    await self._wake.wait()
+                self._wake.clear()
+        finally:
+            self._broken = True
+            self._rested()
+
+    def _anything(self) -> bool:
+        return self._may_claim() or bool(self.unsettled or self._unwanted or self._promote)
+
+    def _may_claim(self) -> bool:
+        return bool(self._free) and not self.bookmarks.exhausted and self._safe()
+
+    async def _round(self, connection: Connection) -> None:
+        """One round trip: store results, take back unwanted claims, let jobs become ready, claim."""
+        self._under_way = True
+        results, unwanted, promote = list(self.unsettled.values()), list(self._unwanted), self._promote
+        slots = list(self._free) if self._may_claim() else []
+        self._promote = False
+        if slots:
+            self.bookmarks.exhausted = True  # unless it shows that there is more, or somebody says so meanwhile
+        stored = taken = upcoming = claimed = None
+        async with asyncio.timeout(_PATIENCE), connection.pipeline():
+            if results:
+                stored = await connection.execute(statements.SETTLE, self._settlement(results))
+            if unwanted:
+                taken = await connection.execute(statements.TAKE_BACK, self._returned(unwanted))
+            if promote:
+                await connection.execute(statements.PROMOTE)
+                upcoming = await connection.execute(statements.NEXT_DUE)
+            if slots:
+                claimed = await connection.execute(statements.CLAIM, self._wanted(slots))
+        if upcoming is not None:
+            self._hear_of_next(await upcoming.fetchone())
+        if stored is not None:
+            await self._settled(connection, results, {row[0] for row in await stored.fetchall()})
+        if taken is not None:
+            self._taken_back(unwanted, {row[0] for row in await taken.fetchall()})
+        if claimed is not None:
+            self._hand_out(await claimed.fetchall(), len(slots))
+        self._under_way = False
+        self._rested()
+
+    def _settlement(self, results: Sequence[Job]) -> dict[str, Any]:
+        tokens = [job.history[-1].token for job in results]
+        return {"run": self.run, "tokens": tokens, **rows.columns(results, self._clock.now())}
+
+    async def _settled(self, connection: Connection, results: Sequence[Job], stored: set[int]) -> None:
+        late = [job for job in results if job.seq not in stored]
+        if late:  # or the round trip that stored them was cut off before its answer
+            query = f"SELECT {rows.PLAIN} FROM aqueue.job WHERE seq = ANY(%s)"
+            found = await (await connection.execute(query, ([job.seq for job in late],))).fetchall()
+            known = {attempt.token: attempt for row in found for attempt in rows.record_of(row).history}
+        for job in results:
+            if self.unsettled.get(job.seq) is job:
+                del self.unsettled[job.seq]
+            self.held.pop(job.seq, None)
+            attempt = job.history[-1]
+            if job.seq in stored or known.get(attempt.token) == attempt:
+                self._announce(job)
+            else:
+                self._late(job)
+
+    def _returned(self, unwanted: Sequence[Held]) -> dict[str, Any]:
+        return {
+            "run": self.run,
+            "tokens": [held.job.history[-1].token for held in unwanted],
+            "seqs": [held.job.seq for held in unwanted],
+            "states": [held.before.state.value for held in unwanted],
+        }
+
+    def _taken_back(self, unwanted: Sequence[Held], taken: set[int]) -> None:
+        for held in unwanted:
+            self._unwanted.remove(held)
+            self.held.pop(held.job.seq, None)
+            if held.job.seq in taken:
+                self._announce(held.before)
+
+    def _wanted(self, slots: Sequence[int]) -> dict[str, Any]:
+        return {"run": self.run, "slots": slots, "count": len(slots), **self.bookmarks.parameters()}
+
+    def _hand_out(self, found: Sequence[rows.Row], asked: int) -> None:
+        """Give claimed jobs to the workers that wait for them; what nobody wants any more goes back."""
+        if len(found) == asked:
+            self.bookmarks.exhausted = False
+        first: dict[str, tuple[int, Any]] = {}
+        for row in found:
+            held = Held(rows.record_of(row), rows.job_of(row))
+            self.held[held.job.seq] = held
+            place = (-held.job.priority, held.job.due_at)
+            first[held.job.queue] = min(first.get(held.job.queue, place), place)
+            self._announce(held.job)
+            turn = self._free.pop(held.job.history[-1].worker, None)
+            if turn is None or turn.done() or not self._safe():
+                self._unwanted.append(held)
+            else:
+                turn.set_result(held.job)
+        for queue, place in first.items():
+            self.bookmarks.claimed(queue, place)
+
+    async def _compare(self, connection: Connection) -> None:
+        """After a connection was lost: whether what the table says this pool holds is what it holds."""
+        query = f"SELECT {rows.PLAIN} FROM aqueue.job_active WHERE state = 'processing' AND pool = %s"
+        found = await (await connection.execute(query, (self.run,))).fetchall()
+        for row in found:
+            job = rows.job_of(row)
+            if job.seq not in self.held:
+                self._unwanted.append(Held(rows.record_of(row), job))  # claimed in the moment of the loss
+
+    async def _look_at_everything(self, connection: Connection) -> None:
+        self._sweep = False
+        names = await (await connection.execute("SELECT name FROM aqueue.queue")).fetchall()
+        self.bookmarks.reset(row[0] for row in names)
+        self._promote = True
+
+    def _hear_of_next(self, row: rows.Row | None) -> None:
+        if row is not None and row[0] is not None:
+            self.due(row[0])
+
+    def _rested(self) -> None:
+        self._over.set()
+        self._over = asyncio.Event()

@@ -1,0 +1,149 @@
+"""This pool among the pools of all hosts: its row, its heartbeat, and what it is told through the tables.
+
+A pool that has not written a heartbeat for the length of its lease has lost its jobs to whoever rescues them
+(`rescue`), so by then its commands must have ended: they are when half of the lease has gone by (`fence`).
+Leases are judged by the database's clock, and kept by this host's steady one.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any, Protocol
+
+import msgspec
+
+from aqueue import platform
+from aqueue.registry import PoolInfo
+from aqueue.store.postgres import rows
+from aqueue.store.postgres.clock import Clock
+from aqueue.store.postgres.exchange import Exchange, Held
+from aqueue.store.postgres.fence import Fence
+from aqueue.store.postgres.links import Connection
+from aqueue.store.protocol import Orders
+
+SWEEP = 30.0
+"""Seconds between two looks at everything that a notice should have told of."""
+_BEATS = 4
+"""Heartbeats in a lease."""
+
+_JOIN = """
+    INSERT INTO aqueue.pool (run, host, home, info, beat, lease)
+    VALUES (%(run)s, %(host)s, %(home)s, %(info)s, clock_timestamp(), %(lease)s)"""
+_REPLACE = "DELETE FROM aqueue.pool WHERE home = %(home)s AND host = %(host)s AND run <> %(run)s RETURNING run"
+_TAKE_OVER = f"""
+    UPDATE aqueue.job_active SET pool = %(run)s WHERE state = 'processing' AND pool = ANY(%(before)s)
+    RETURNING {rows.PLAIN}"""
+_BEAT = """
+    UPDATE aqueue.pool SET beat = clock_timestamp(), info = %(info)s, lease = %(lease)s WHERE run = %(run)s
+    RETURNING clock_timestamp(), stop"""
+_CANCELLED = "SELECT id FROM aqueue.job_active WHERE state = 'processing' AND pool = %s AND cancel"
+
+
+class Member(Protocol):
+    """The pool whose row it is."""
+
+    exchange: Exchange
+    clock: Clock
+    fence: Fence
+    orders: Orders | None
+
+    @property
+    def info(self) -> PoolInfo: ...
+
+    def report(self, line: str) -> None: ...
+
+    def well(self) -> None: ...
+
+
+class Membership:
+    """The row of one pool, kept alive."""
+
+    def __init__(
+        self, pool: Member, home: str, lease: float, rescue: Callable[[Connection], Awaitable[None]]
+    ) -> None:
+        """`home` names the directory of the pool's files among those of all hosts; `lease` in seconds; `rescue` looks
+        after other pools."""
+        self._pool = pool
+        self._home = home
+        self._lease = lease
+        self._rescue = rescue
+        self._told = asyncio.Event()
+        self._swept = float("-inf")
+        self._lost_at: float | None = None
+        self._stop: str | None = None
+
+    async def join(self, connection: Connection) -> None:
+        """Enter the row, and take over what an earlier pool of this directory, which is gone, has left."""
+        asked = platform.uptime()
+        row = self._row()
+        async with connection.transaction():
+            before = await (await connection.execute(_REPLACE, row)).fetchall()
+            await connection.execute(_JOIN, row)
+            left = await connection.execute(_TAKE_OVER, {**row, "before": [run for (run,) in before]})
+            for found in await left.fetchall():
+                job = rows.job_of(found)
+                self._pool.exchange.held[job.seq] = Held(rows.record_of(found), job)
+        self._pool.fence.renew(asked)
+
+    async def leave(self, connection: Connection) -> None:
+        """Take out the row, unless there is something left for the next pool of this directory to take over."""
+        if not self._pool.exchange.held:
+            await connection.execute("DELETE FROM aqueue.pool WHERE run = %s", (self._pool.info.run,))
+
+    async def run_on(self, connection: Connection) -> None:
+        """Beat over `connection`, and look after what there is to look after, until that fails."""
+        try:
+            while True:
+                self._told.clear()
+                async with asyncio.timeout(self._lease / 6):
+                    await self._beat(connection)
+                    await self._look_after(connection)
+                try:
+                    async with asyncio.timeout(self._lease / _BEATS):
+                        await self._told.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            self._lost_at = platform.uptime()
+
+    def told(self) -> None:
+        """There is something for this pool in the tables."""
+        self._told.set()
+
+    def _row(self) -> dict[str, Any]:
+        info = self._pool.info
+        return {
+            "run": info.run,
+            "host": info.host,
+            "home": self._home,
+            "info": msgspec.json.encode(info).decode(),
+            "lease": timedelta(seconds=self._lease),
+        }
+
+    async def _beat(self, connection: Connection) -> None:
+        asked = platform.uptime()
+        beat = await (await connection.execute(_BEAT, self._row())).fetchone()
+        if beat is None:
+            self._pool.report("another pool took over its jobs: this one was silent for longer than its lease")
+            self._pool.fence.end_commands("interrupted: the lease of its pool ran out")
+            await connection.execute(_JOIN, self._row())
+            return
+        self._pool.clock.set(beat[0])
+        self._pool.fence.renew(asked)
+        self._pool.exchange.lease_renewed()
+        self._pool.well()
+        if beat[1] is not None and beat[1] != self._stop and self._pool.orders is not None:
+            self._stop = beat[1]
+            self._pool.orders.request_stop(now=beat[1] == "now", leave_running=beat[1] == "leave")
+
+    async def _look_after(self, connection: Connection) -> None:
+        """What somebody asked of this pool; now and then, what no notice told of, and pools that have fallen silent."""
+        if self._pool.orders is not None:
+            for (name,) in await (await connection.execute(_CANCELLED, (self._pool.info.run,))).fetchall():
+                self._pool.orders.cancel_running(name)
+        now = platform.uptime()
+        if now - self._swept >= min(SWEEP, self._lease):
+            self._swept = now
+            self._pool.exchange.sweep()
+            if self._lost_at is None or now - self._lost_at > self._lease:  # else others may only be as late as we are
+                await self._rescue(connection)

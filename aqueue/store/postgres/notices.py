@@ -1,0 +1,74 @@
+"""What hosts tell each other by NOTIFY. A notice is a hint that saves a look: the tables are the truth.
+
+Sent in the transaction whose change it tells of, so that it arrives with it; equal ones of a transaction are one.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import psycopg
+
+from aqueue.job import Job
+from aqueue.store.postgres.rows import is_ready
+
+CHANNEL = "aqueue"
+_LONGEST = 40
+"""Ids in one notice: it may be 8000 bytes long, and an id 128."""
+
+
+class Ready(msgspec.Struct, tag=True, frozen=True):
+    """A queue has jobs that can start. `rank` is minus the priority of the first, `due` a POSIX timestamp."""
+
+    queue: str
+    rank: int
+    due: float
+
+
+class Later(msgspec.Struct, tag=True, frozen=True):
+    """There are jobs that can start from `due` on, a POSIX timestamp."""
+
+    due: float
+
+
+class Ended(msgspec.Struct, tag=True, frozen=True):
+    """Jobs somebody waits for have ended, or were removed."""
+
+    ids: list[str]
+
+
+class Told(msgspec.Struct, tag=True, frozen=True):
+    """Some pool is told to stop, or to cancel what it runs."""
+
+
+Notice = Ready | Later | Ended | Told
+decode = msgspec.json.Decoder(Notice).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def of_waiting(jobs: Iterable[Job], now: Any) -> list[Notice]:
+    """What there is to tell of jobs that have begun to wait."""
+    first: dict[str, tuple[int, float]] = {}
+    later: list[float] = []
+    for job in jobs:
+        due = job.due_at.timestamp()
+        if is_ready(job, now):
+            place = (-job.priority, due)
+            first[job.queue] = min(first.get(job.queue, place), place)
+        else:
+            later.append(due)
+    ready: list[Notice] = [Ready(queue, place[0], place[1]) for queue, place in first.items()]
+    return [*ready, Later(min(later))] if later else ready
+
+
+def of_ended(ids: list[str]) -> list[Notice]:
+    """What there is to tell those who wait for jobs."""
+    return [Ended(ids[start : start + _LONGEST]) for start in range(0, len(ids), _LONGEST)]
+
+
+async def send(connection: psycopg.AsyncConnection[Any], notices: Iterable[Notice]) -> None:
+    """Send notices, with the transaction that is open."""
+    payloads = [_encode(notice).decode() for notice in notices]
+    if payloads:
+        statement = "SELECT pg_notify(%s, payload) FROM unnest(%s::text[]) AS payload"
+        await connection.execute(statement, (CHANNEL, payloads))

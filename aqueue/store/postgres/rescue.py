@@ -1,0 +1,47 @@
+"""The rescue of jobs whose pool has fallen silent for longer than its lease.
+
+Any pool does it for all others. Deleting the silent pool's row is what makes it the only one that does; a pool whose
+row is gone claims nothing and stores nothing any more. While the database has just come back, everybody gets the
+length of a lease to be heard again.
+"""
+
+from datetime import UTC
+
+import msgspec
+
+from aqueue.job import Outcome
+from aqueue.lifecycle import settled
+from aqueue.registry import PoolInfo
+from aqueue.store.postgres import notices, rows, statements
+from aqueue.store.postgres.links import Connection
+
+_SILENT = """
+    DELETE FROM aqueue.pool WHERE run IN (
+        SELECT run FROM aqueue.pool
+        WHERE greatest(beat, pg_postmaster_start_time()) + lease < clock_timestamp() FOR UPDATE SKIP LOCKED)
+    RETURNING info::text"""
+_LEFT = f"""
+    SELECT {rows.PLAIN}, clock_timestamp() FROM aqueue.job_active AS job
+    WHERE state = 'processing' AND NOT EXISTS (SELECT FROM aqueue.pool WHERE run = job.pool) FOR UPDATE"""
+
+
+async def rescue(connection: Connection, max_interruptions: int) -> list[str]:
+    """Queue again what silent pools left in `processing`; return what there is to say about it."""
+    async with connection.transaction():
+        silent = await (await connection.execute(_SILENT)).fetchall()
+        left = await (await connection.execute(_LEFT)).fetchall()
+        if left:
+            now = left[0][-1].astimezone(UTC)
+            back = []
+            for row in left:
+                job = rows.job_of(row[:-1])
+                lost = Outcome(error=f"lost: its pool on {job.history[-1].host} fell silent", interrupted=True)
+                back.append(settled(job, lost, now=now, max_interruptions=max_interruptions))
+            await connection.execute(statements.PUT, rows.columns(back, now))
+            await notices.send(connection, [*notices.of_waiting([job for job in back if not job.state.final], now)])
+            await notices.send(connection, notices.of_ended([job.id for job in back if job.state.final]))
+    names = [msgspec.json.decode(info, type=PoolInfo).name for (info,) in silent]
+    if not names and not left:
+        return []
+    who = f"pool {', '.join(names)} fell silent" if names else "a pool is gone"
+    return [f"{who}: {len(left)} of its jobs are queued again"]

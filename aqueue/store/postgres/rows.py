@@ -1,0 +1,97 @@
+"""Jobs as rows: the record as JSON, beside it in columns what the database decides by.
+
+A row that is `processing` holds the record as it was before, and the running attempt in columns of its own: so a
+claim writes no JSON, and taking one back is forgetting those columns.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from aqueue.job import WAITING_STATES, Job, State
+from aqueue.lifecycle import claimed
+
+PLAIN = "seq, state, host, worker, token, started, record::text, NULL, NULL"
+"""What `job_of` takes, without output."""
+FULL = "seq, state, host, worker, token, started, record::text, stdout, stderr"
+"""What `job_of` takes, with output."""
+Row = Sequence[Any]
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Job).decode
+
+
+def record_of(row: Row) -> Job:
+    """The job of a row as it was before the attempt that runs, if one does."""
+    return _decode(row[6])
+
+
+def job_of(row: Row, *, output: bool = False) -> Job:
+    """The job of a row of the columns `FULL` if `output`, else `PLAIN`."""
+    _, state, host, worker, token, started, _, stdout, stderr = row
+    job = record_of(row)
+    if state == State.PROCESSING:
+        job = claimed(job, worker=worker, token=token, now=started.astimezone(UTC), host=host)
+    if output and job.history:
+        job = replace(job, stdout=(stdout or b"").decode(), stderr=(stderr or b"").decode())
+    return job
+
+
+def is_ready(job: Job, now: datetime) -> bool:
+    """Whether a claim may take the job."""
+    return job.state in WAITING_STATES and (job.run_at is None or job.run_at <= now)
+
+
+COLUMNS = {
+    "seq": "bigint",
+    "ended": "boolean",
+    "id": "text",
+    "state": "text",
+    "queue": "text",
+    "rank": "integer",
+    "due": "timestamptz",
+    "ready": "boolean",
+    "tags": "text",
+    "changed": "timestamptz",
+    "record": "json",
+    "stdout": "bytea",
+    "stderr": "bytea",
+    "begun": "integer",
+}
+"""What of a job that is not running is written, and as what it is sent."""
+UNNEST = ", ".join(f"%({name})s::{kind}[]" for name, kind in COLUMNS.items())
+"""Arrays of `columns`, for `unnest`."""
+INSERT = f"""
+    INSERT INTO aqueue.job ({", ".join(COLUMNS)})
+    SELECT {", ".join(name if name != "tags" else "tags::text[]" for name in COLUMNS)}
+    FROM unnest({UNNEST}) AS new ({", ".join(COLUMNS)})"""
+SET = ", ".join(f"{name} = given.{name}" for name in COLUMNS if name not in ("seq", "id", "queue", "tags"))
+"""Puts a row `given` of those columns in the place of what a job was."""
+
+
+def columns(jobs: Iterable[Job], now: datetime) -> dict[str, list[Any]]:
+    """Jobs as the arrays for `UNNEST`: each column of all jobs."""
+    rows = [_values(job, now) for job in jobs]
+    return {name: [row[place] for row in rows] for place, name in enumerate(COLUMNS)}
+
+
+def _values(job: Job, now: datetime) -> tuple[Any, ...]:
+    return (
+        job.seq,
+        job.state.final,
+        job.id,
+        job.state.value,
+        job.queue,
+        -job.priority,
+        job.due_at,
+        is_ready(job, now),
+        "{" + ",".join(f'"{tag}"' for tag in job.tags) + "}",
+        job.updated_at or job.created_at,
+        _encode(replace(job, stdout=None, stderr=None)).decode(),
+        job.stdout.encode() if job.stdout else None,
+        job.stderr.encode() if job.stderr else None,
+        len(job.history),
+    )
