@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import Self
 
 from aqueue import platform
@@ -43,12 +43,12 @@ class Connection(Queue):
             if line is not None:
                 break
             try:
-                answers = await local.answer(self.config, parts)
+                async with aclosing(local.answer(self.config, parts)) as answers:
+                    async for answer in answers:
+                        yield answer
             except PoolRunning:  # a pool that will open its door, or a command that lets go soon
                 await asyncio.sleep(_LET_GO)
                 continue
-            for answer in answers:
-                yield answer
             return
         reader, writer = line
         try:

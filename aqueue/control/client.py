@@ -48,8 +48,11 @@ class Client:
         """The running pool."""
         return registered(self.folder) if self._connect() else None
 
-    def ask(self, *requests: Request | Iterable[Request]) -> Iterator[Part]:
-        """The parts of the answer to a request, which may come in parts itself. Raises an `AqueueError`."""
+    def ask(self, *requests: Request | Iterable[Request], deadline: float | None = None) -> Iterator[Part]:
+        """The parts of the answer to a request, which may come in parts itself.
+
+        Raises an `AqueueError`, and `TimeoutError` where `deadline`, by `time.monotonic`, passes without a pool.
+        """
         stream = _flat(requests)
         if self._connect():
             yield from self._ask_pool(stream)
@@ -57,15 +60,14 @@ class Client:
         from aqueue.control.local import answer_here
 
         held = list(stream)
-        deadline = time.monotonic() + _TAKEOVER
+        patience = time.monotonic() + _TAKEOVER
         while True:
             try:
-                parts: Iterable[Part] = answer_here(self.config, held)
+                yield from answer_here(self.config, held, lambda: _seconds_left(deadline))
             except PoolRunning:
-                if not self._door_opens(deadline):
+                if not self._door_opens(patience):
                     continue
-                parts = self._ask_pool(held)
-            yield from parts
+                yield from self._ask_pool(held)
             return
 
     def wait(self, ids: list[str], timeout: float | None = None) -> Iterator[Job]:
@@ -120,10 +122,10 @@ class Client:
 
     def _wait_once(self, ids: list[str], deadline: float | None) -> Iterator[Job]:
         """What of these has ended, or ends while the pool that runs now does."""
-        request: Request = Wait(ids) if self._connect() else Get(ids)
+        request: Request = Wait(ids) if self._connect() or self.config.shared else Get(ids)
         if self._line is not None:
             self._line.settimeout(_seconds_left(deadline))
-        for part in self.ask(request):
+        for part in self.ask(request, deadline=deadline):
             assert isinstance(part, Jobs)
             yield from (job for job in part.jobs if job.state.final)
         if self._line is not None:

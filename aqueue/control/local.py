@@ -1,7 +1,8 @@
-"""Answering without a pool: open the store for a moment, under its lock, and let the same service answer."""
+"""Answering without a pool: open the store for a moment, and let the same service answer."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing
 
 from aqueue.config import Config
 from aqueue.control.requests import Part, Request
@@ -10,14 +11,42 @@ from aqueue.files import Files
 from aqueue.store import open_store
 
 
-def answer_here(config: Config, requests: Sequence[Request]) -> list[Part]:
-    """The parts of the answer to a request, which may come in parts itself. Raises `PoolRunning` if somebody
-    else holds the store."""
-    return asyncio.run(answer(config, requests))
+def answer_here(
+    config: Config, requests: Sequence[Request], seconds_left: Callable[[], float | None] = lambda: None
+) -> Iterator[Part]:
+    """The parts of the answer to a request, which may come in parts itself.
+
+    Raises `PoolRunning` if somebody else holds the store, and `TimeoutError` if no part comes in `seconds_left`.
+    """
+    with asyncio.Runner() as runner:
+        parts = answer(config, requests)
+        try:
+            while True:
+                yield runner.run(_next(parts, seconds_left()))
+        except StopAsyncIteration:
+            return
+        finally:
+            runner.run(parts.aclose())
 
 
-async def answer(config: Config, requests: Sequence[Request]) -> list[Part]:
+async def _next(parts: AsyncIterator[Part], seconds: float | None) -> Part:
+    async with asyncio.timeout(seconds):
+        return await anext(parts)
+
+
+async def answer(config: Config, requests: Sequence[Request]) -> AsyncGenerator[Part, None]:
     """Like `answer_here`, inside a running event loop."""
+    held = []
     async with open_store(config, serve=False) as store:
         session = Session(store, Files(config.folder, config.output_limit))
-        return [part for request in requests if not session.hold(request) async for part in session.answer(request)]
+        for request in requests:
+            if session.hold(request):
+                continue
+            async with aclosing(session.answer(request)) as parts:
+                async for part in parts:
+                    if config.shared:
+                        yield part
+                    else:  # a directory is let go before anybody takes the time to read the answer
+                        held.append(part)
+    for part in held:
+        yield part
