@@ -9,9 +9,14 @@ from aqueue.cli import render
 from aqueue.job import Job, State
 from aqueue.units import span
 
+UNSUCCESSFUL = frozenset({State.FAILED, State.DEAD})
+
 
 class TextLine:
-    """A change of a job as a line for a person: None for one that is neither a start nor an end."""
+    """A change of a job as a line for a person: None for one that is neither a start nor an end.
+
+    A line of an attempt that failed says why, before the command.
+    """
 
     def __init__(self) -> None:
         self._paint = render.painter(sys.stdout)
@@ -25,7 +30,8 @@ class TextLine:
         clock = time.strftime("%H:%M:%S")
         name = "started" if job.state is State.PROCESSING else state
         head = f"{clock}  {job.id:<12}  "
-        rest = f"  {took:>9}  {render.one_line(job)}"
+        why = f"{render.cut(render.result(job), render.CELL_WIDTH)}  " if job.state in UNSUCCESSFUL else ""
+        rest = f"  {took:>9}  {why}{render.one_line(job)}"
         room = render.terminal_width(sys.stdout) - len(head) - 11
         code = render.STATE_COLOURS[job.state]
         return head + self._paint(f"{name:<11}", code) + render.cut(rest, max(room, 20))

@@ -73,6 +73,32 @@ def test_starts_and_ends_are_lines_and_waiting_is_none() -> None:
     assert " dead " in (line(ended(Outcome(signal=9))) or "")
 
 
+@pytest.mark.parametrize("state", ["dead", "failed"])
+@pytest.mark.parametrize(
+    ("outcome", "why"),
+    [
+        (Outcome(exit_code=3), "exit 3"),
+        (Outcome(signal=9), "signal 9"),
+        (Outcome(signal=15, error="time limit of 5 s exceeded"), "time limit of 5 s exceeded"),
+        (Outcome(error="no\n12:00:00  job2  completed\x1b[31m"), r"no\n12:00:00  job2  completed\x1b[31m"),
+        (Outcome(error="x" * 50), "x" * 39 + "…"),
+    ],
+)
+def test_the_line_of_an_attempt_that_failed_says_why(state: str, outcome: Outcome, why: str) -> None:
+    job = msgspec.structs.replace(RUNNING, max_retries=int(state == "failed"))
+    line = TextLine()(ended(outcome, job)) or ""
+    assert line.endswith(f" {state:<11}      1.5 s  {why}  echo hello")
+
+
+def test_a_line_of_the_log_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    job = msgspec.structs.replace(RUNNING, command="x" * 100)
+    for change in (job, ended(Outcome(exit_code=3), job), ended(Outcome(error="y" * 100), job)):
+        assert render.width_of(TextLine()(change) or "") == 80
+
+
 def test_the_log_for_machines_is_one_object_a_line() -> None:
     line = json_line(ended(Outcome(exit_code=3)))
     assert line is not None
