@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from aqueue import url
 from aqueue.config_file import default_store, find_file, state_folder, write_setting
-from aqueue.errors import InvalidConfig, InvalidJob, printable
+from aqueue.errors import InvalidConfig, InvalidJob
 from aqueue.spec import Defaults, check_name
 from aqueue.units import DURATION_RULE, parse_duration
 
@@ -136,7 +136,7 @@ def setting_named(key: str, place: str) -> Setting:
     """The setting that `key`, with dashes or underscores, names. Raises `InvalidConfig`."""
     setting = SETTINGS.get(key.replace("-", "_"))
     if setting is None:
-        raise InvalidConfig(f"{place}: unknown setting {printable(key)!r}: it must be one of {', '.join(SETTINGS)}")
+        raise InvalidConfig(f"{place}: unknown setting {key!r}: it must be one of {', '.join(SETTINGS)}")
     return setting
 
 
@@ -145,7 +145,7 @@ def checked(setting: Setting, value: object, place: str, base: Path) -> Value:
     try:
         return _checked(setting, value, base)
     except (ValueError, InvalidJob):
-        shown = printable(url.shown(str(value))[:100])
+        shown = url.shown(str(value))[:100]
         raise InvalidConfig(f"{place}: {setting.name} must be {setting.rule}, not {shown!r}") from None
 
 

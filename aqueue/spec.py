@@ -5,12 +5,12 @@ The rules for ids, queues and tags are here; each complaint names the field and 
 
 import re
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 from msgspec.structs import replace
 
-from aqueue.errors import InvalidJob, printable
+from aqueue.errors import InvalidJob
 
 ID_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}"
 _ID = re.compile(ID_PATTERN)
@@ -74,30 +74,30 @@ class JobSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
             check_name("queue", self.queue)
         for tag in self.tags:
             check_name("tags", tag)
-        _check_range("priority", self.priority, -PRIORITY_LIMIT, PRIORITY_LIMIT)
-        _check_range("delay", self.delay, 0, 10**9)
-        _check_range("timeout", self.timeout, 0.001, 10**9)
-        _check_range("max_retries", self.max_retries, 0, 1_000_000)
-        _check_range("backoff_base", self.backoff_base, 0, 1_000_000)
-        _check_range("backoff_max", self.backoff_max, 0, 10**9)
-        _check_range("backoff_jitter", self.backoff_jitter, 0, 1)
+        check_range("priority", self.priority, -PRIORITY_LIMIT, PRIORITY_LIMIT)
+        check_range("delay", self.delay, 0, 10**9)
+        check_range("timeout", self.timeout, 0.001, 10**9)
+        check_range("max_retries", self.max_retries, 0, 1_000_000)
+        check_range("backoff_base", self.backoff_base, 0, 1_000_000)
+        check_range("backoff_max", self.backoff_max, 0, 10**9)
+        check_range("backoff_jitter", self.backoff_jitter, 0, 1)
         if self.delay is not None and self.run_at is not None:
             raise InvalidJob("delay and run_at both say when to start: give one of them")
-        if self.run_at is not None and self.run_at.tzinfo is None:
-            raise InvalidJob("run_at has no time zone: write for example 2026-12-01T03:00:00Z")
+        if self.run_at is not None:
+            _check_time("run_at", self.run_at)
         if self.cwd is not None and (not self.cwd.startswith("/") or "\0" in self.cwd):
-            raise InvalidJob(f"cwd {printable(self.cwd)!r} is not an absolute path")
+            raise InvalidJob(f"cwd {self.cwd!r} is not an absolute path")
         _check_text("cwd", self.cwd or "")
         for name, value in (self.env or {}).items():
             if not name or "=" in name or "\0" in name + value:
-                raise InvalidJob(f"env holds {printable(name)!r}: a name without = and NUL, a value without NUL")
+                raise InvalidJob(f"env holds {name!r}: a name without = and NUL, a value without NUL")
             _check_text("env", name + value)
 
 
 def check_name(field: str, value: str) -> None:
     """Raise `InvalidJob` unless `value` may be an id, a queue or a tag."""
     if not _ID.fullmatch(value):
-        raise InvalidJob(f"{field} {printable(value[:200])!r} is not allowed: {_NAME_RULE}")
+        raise InvalidJob(f"{field} {value[:200]!r} is not allowed: {_NAME_RULE}")
 
 
 def _check_text(field: str, value: str) -> None:
@@ -105,12 +105,23 @@ def _check_text(field: str, value: str) -> None:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise InvalidJob(f"{field} {printable(value[:200])!r} is not valid UTF-8") from None
+        raise InvalidJob(f"{field} {value[:200]!r} is not valid UTF-8") from None
 
 
-def _check_range(field: str, value: float | None, low: float, high: float) -> None:
+def _check_time(field: str, value: datetime) -> None:
+    if value.tzinfo is None:
+        raise InvalidJob(f"{field} has no time zone: write for example 2026-12-01T03:00:00Z")
+    try:
+        value.astimezone(UTC)
+    except OverflowError:  # in UTC it is not in the years 1 to 9999
+        raise InvalidJob(f"{field} {value.isoformat()} is out of range") from None
+
+
+def check_range(field: str, value: float | None, low: float, high: float) -> None:
+    """Raise `InvalidJob` unless `value` is None or from `low` to `high`."""
     if value is not None and not low <= value <= high:
-        raise InvalidJob(f"{field} {value} is out of range: it must be from {low} to {high}")
+        shown = f"{value:g}" if isinstance(value, float) else value
+        raise InvalidJob(f"{field} {shown} is out of range: it must be from {low} to {high}")
 
 
 def first_duplicate(ids: Iterable[str | None]) -> str | None:

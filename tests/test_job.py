@@ -58,6 +58,8 @@ def ran(job: Job, outcome: Outcome, *, now: datetime = NOON, max_interruptions: 
         ({"backoff_jitter": 1.1}, "backoff_jitter"),
         ({"delay": 1, "run_at": NOON}, "run_at"),
         ({"run_at": NOON.replace(tzinfo=None)}, "run_at"),
+        ({"run_at": datetime.fromisoformat("9999-12-31T23:59:59-12:00")}, "run_at"),
+        ({"run_at": datetime.fromisoformat("0001-01-01T00:00:00+12:00")}, "run_at"),
         ({"cwd": "relative"}, "cwd"),
         ({"cwd": "/a\0b"}, "cwd"),
         ({"env": {"A=B": "c"}}, "env"),

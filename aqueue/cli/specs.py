@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from aqueue.errors import DuplicateJob, InvalidJob, printable
+from aqueue.errors import UNREADABLE, DuplicateJob, InvalidJob, printable
 from aqueue.job import Job
 from aqueue.spec import JobSpec, first_duplicate
 
@@ -69,20 +69,20 @@ def _utf8(text: str) -> bytes:
         return text.encode()
     except UnicodeEncodeError:
         shown = text.encode(errors="surrogateescape").decode(errors="replace")
-        raise InvalidJob(f"command {printable(shown)!r} is not valid UTF-8") from None
+        raise InvalidJob(f"command {shown!r} is not valid UTF-8") from None
 
 
 def from_object(data: bytes) -> JobSpec:
     try:
         return _decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise InvalidJob(explain(data, error)) from None
 
 
 def from_array(data: bytes) -> list[JobSpec]:
     try:
         return _list_decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         return [_item(number, raw) for number, raw in enumerate(_raw_items(data, error), 1)]
 
 
@@ -96,7 +96,7 @@ def _item(number: int, raw: msgspec.Raw) -> JobSpec:
 def _raw_items(data: bytes, error: Exception) -> list[msgspec.Raw]:
     try:
         return msgspec.json.decode(data, type=list[msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         raise InvalidJob(explain(data, error)) from None
 
 
@@ -104,8 +104,8 @@ def explain(data: bytes, error: Exception) -> str:
     """Why `data` is no job, in one line."""
     try:
         given: Any = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        why = "not valid UTF-8" if isinstance(error, UnicodeDecodeError) else f"not valid JSON: {_lower(str(error))}"
+    except UNREADABLE as broken:
+        why = "not valid UTF-8" if isinstance(broken, UnicodeDecodeError) else f"not valid JSON: {_lower(str(broken))}"
         return f"{why} (a shell command that starts with {{ or [ goes after --command)"
     if not isinstance(given, dict):
         return f"a job must be a JSON object, not {shown(given)}"
@@ -113,7 +113,7 @@ def explain(data: bytes, error: Exception) -> str:
         if name in _SET_BY_AQUEUE:
             return f"{name} cannot be given: aqueue sets it itself; aqueue import takes whole records"
         if name not in ALLOWED:
-            return f"unknown field {printable(name[:100])!r}: allowed are {', '.join(ALLOWED)}"
+            return f"unknown field {name[:100]!r}: allowed are {', '.join(ALLOWED)}"
     if "command" not in given:
         return "command is missing: it must be a shell command line"
     path = re.search(r"`\$\.(\w+)", str(error))
@@ -127,7 +127,7 @@ def shown(value: object) -> str:
 
 
 def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
 
 
 def from_lines(stream: BinaryIO, name: str, stamp: Stamp) -> Iterator[JobSpec]:
@@ -148,7 +148,7 @@ def from_lines(stream: BinaryIO, name: str, stamp: Stamp) -> Iterator[JobSpec]:
             continue
         try:
             spec = stamp(decode(text) if text[:1] == b"{" else JobSpec(command=text.decode()))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             why = explain(text, error) if text[:1] == b"{" else "not valid UTF-8"
             raise InvalidJob(f"{name}, line {number}: {why}") from None
         except InvalidJob as error:
@@ -159,8 +159,17 @@ def from_lines(stream: BinaryIO, name: str, stamp: Stamp) -> Iterator[JobSpec]:
 
 
 def stamped_all(specs: list[JobSpec], stamp: Stamp) -> list[JobSpec]:
-    """These jobs, stamped. Raises `DuplicateJob` if two of them have the same id."""
+    """These jobs, stamped; errors say which of several. Raises `DuplicateJob` if two of them have the same id."""
     twice = first_duplicate(spec.id for spec in specs)
     if twice is not None:
         raise DuplicateJob(f"id {printable(twice)} occurs twice in this batch: nothing was queued")
-    return [stamp(spec) for spec in specs]
+    if len(specs) == 1:
+        return [stamp(specs[0])]
+    return [_stamped_item(number, spec, stamp) for number, spec in enumerate(specs, 1)]
+
+
+def _stamped_item(number: int, spec: JobSpec, stamp: Stamp) -> JobSpec:
+    try:
+        return stamp(spec)
+    except InvalidJob as error:
+        raise InvalidJob(f"job {number} of the array: {error}") from None

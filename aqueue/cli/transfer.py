@@ -17,9 +17,9 @@ from aqueue.cli import session
 from aqueue.cli.options import JsonOption
 from aqueue.cli.specs import shown
 from aqueue.control.requests import Find, Import
-from aqueue.errors import DuplicateJob, InvalidJob, printable
+from aqueue.errors import UNREADABLE, DuplicateJob, InvalidJob, printable
 from aqueue.job import Attempt, Job, State, utc_now
-from aqueue.spec import Defaults, JobSpec, first_duplicate
+from aqueue.spec import Defaults, JobSpec, check_range, first_duplicate
 
 CHUNK = 1000
 
@@ -45,7 +45,7 @@ def import_jobs(
         data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     except OSError as error:
         raise InvalidJob(f"{file}: cannot read this file: {error.strerror}") from None
-    jobs = read_records(data, str(file), loaded.config.job_defaults())
+    jobs = read_records(data, "stdin" if str(file) == "-" else str(file), loaded.config.job_defaults())
     with session.connect(loaded) as client:
         stored = session.jobs_in(client.ask(_requests(jobs)))
         if as_json:
@@ -63,7 +63,7 @@ def read_records(data: bytes, name: str, defaults: Defaults) -> list[Job]:
     """The jobs that a file's records describe. Raises `InvalidJob` or `DuplicateJob`."""
     try:
         given: Any = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise InvalidJob(f"{name}: not valid JSON: {error}") from None
     if isinstance(given, dict) and isinstance(given.get("jobs"), list | dict):
         given = given["jobs"]
@@ -100,6 +100,8 @@ def _job(record: object, place: str, defaults: Defaults, now: datetime) -> Job:
     try:
         spec = {name: fields[name] for name in _CHECKED if name in fields}
         JobSpec(**spec).validate()
+        for name in ("attempts", "interruptions"):
+            check_range(name, fields.get(name), 0, 10**9)
     except InvalidJob as error:
         raise InvalidJob(f"{place}: {error}") from None
     if fields.get("state") is State.PROCESSING:

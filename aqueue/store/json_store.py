@@ -16,7 +16,7 @@ from typing import Self
 from msgspec.structs import replace
 
 from aqueue import lifecycle
-from aqueue.errors import InvalidRequest, PoolRunning, StoreError, UnknownJob, printable
+from aqueue.errors import InvalidRequest, PoolRunning, StoreError, UnknownJob
 from aqueue.job import WAITING_STATES, Job, Outcome, State, utc_now
 from aqueue.platform import private_directory, try_lock
 from aqueue.registry import PoolInfo
@@ -225,7 +225,7 @@ class JsonStore:
 
     async def find(self, query: Query) -> AsyncIterator[list[Job]]:
         values = reversed(self._jobs.values()) if query.newest else iter(self._jobs.values())
-        left = query.limit if query.limit is not None else len(self._jobs)
+        left = len(self._jobs) if query.limit is None else min(query.limit, len(self._jobs))
         candidates = list(values if query.selective else itertools.islice(values, left))
         for part in slices(candidates):
             found = [job for job in part if query.matches(job)][:left]
@@ -309,7 +309,7 @@ class JsonStore:
     def _known(self, name: str) -> Job:
         job = self._jobs.get(name)
         if job is None:
-            raise UnknownJob(f"no job has the id {printable(name)!r}" + self._ids.fate(name))
+            raise UnknownJob(f"no job has the id {name!r}" + self._ids.fate(name))
         return job
 
     def _change(self, before: Job | None, after: Job | None) -> None:

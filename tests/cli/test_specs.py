@@ -46,6 +46,11 @@ def test_words_are_quoted_for_the_shell() -> None:
         ('[{"command":"x"},{"comand":"x"}]', "job 2 of the array: unknown field 'comand'"),
         ('["x"]', 'job 1 of the array: a job must be a JSON object, not "x"'),
         ("\udcff", "is not valid UTF-8"),
+        ("[" * 100_000, "not valid JSON: maximum recursion depth"),
+        ('{"command":' + "[" * 100_000, "not valid JSON: maximum recursion depth"),
+        ('{"command":1,', "not valid JSON: input data was truncated"),
+        ('{"command":NaN}', "not valid JSON: JSON is malformed"),
+        ('{"command":"x","\\n\\u001b":1}', r"unknown field '\n\x1b'"),
     ],
 )
 def test_what_is_no_job_is_explained_in_one_line(text: str, message: str) -> None:
@@ -81,6 +86,13 @@ def test_a_stream_may_be_one_array() -> None:
 def test_an_error_in_a_stream_names_its_line(data: bytes, message: str) -> None:
     with pytest.raises(InvalidJob, match=message):
         lines(data)
+
+
+def test_an_error_in_one_of_many_says_in_which() -> None:
+    with pytest.raises(InvalidJob, match=r"^job 2 of the array: command is empty"):
+        specs.stamped_all(specs.from_argument('[{"command":"x"},{"command":" "}]'), stamp)
+    with pytest.raises(InvalidJob, match=r"^command is empty"):
+        specs.stamped_all(specs.from_command(" "), stamp)
 
 
 def test_two_equal_ids_in_a_batch_are_refused() -> None:

@@ -75,6 +75,8 @@ def test_times_without_a_zone_are_utc_and_numbers_are_seconds() -> None:
         ({"created_at": "yesterday"}, "created_at cannot be"),
         ({"command": 3}, "record 1: command must be a string, not 3"),
         ({"command": " "}, "command is empty"),
+        ({"attempts": -1}, "attempts -1 is out of range"),
+        ({"interruptions": 10**30}, "interruptions 1000000000000000000000000000000 is out of range"),
         ({"id": "a b"}, "id 'a b' is not allowed"),
     ],
 )
@@ -89,6 +91,8 @@ def test_a_file_that_is_no_list_of_records_is_refused() -> None:
             read(value)
     with pytest.raises(InvalidJob, match="not valid JSON"):
         read_records(b"{", "f.json", Defaults())
+    with pytest.raises(InvalidJob, match="not valid JSON: maximum recursion depth"):
+        read_records(b"[" * 100_000, "f.json", Defaults())
 
 
 def test_two_records_with_one_id_are_refused() -> None:

@@ -394,6 +394,13 @@ async def test_a_running_job_is_not_removed_and_nothing_else_of_the_batch(store:
     assert await ids(store) == ["a", "b"]
 
 
+async def test_a_limit_may_be_of_any_size(store: Store) -> None:
+    await store.add([spec(id="a"), spec(id="b")])
+    for limit, found in ((0, []), (1, ["a"]), (3, ["a", "b"]), (10**30, ["a", "b"])):
+        assert await ids(store, limit=limit) == found
+        assert await ids(store, limit=limit, queue="default") == found
+
+
 @pytest.mark.parametrize("question", ["get", "cancel", "retry", "wait"])
 async def test_an_unknown_id_is_named(store: Store, question: str) -> None:
     with pytest.raises(UnknownJob, match="'nobody'"):
