@@ -26,6 +26,10 @@ STATE_COLOURS = {
 }
 PIPE_WIDTH = 200
 CELL_WIDTH = 40
+_ROOM = 20
+"""Columns that a table keeps for its last column, where the others can give way."""
+_NARROWEST = 8
+_TELLING_ZEROS = frozenset({"attempts", "max_retries", "exit_code"})
 Paint = Callable[[str, str], str]
 
 
@@ -33,7 +37,7 @@ def painter(stream: TextIO) -> Paint:
     """A function that colours text by an SGR code where `stream` is a terminal and NO_COLOR is not set."""
     if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return lambda text, code: text
-    return lambda text, code: f"\x1b[{code}m{text}\x1b[0m" if code else text
+    return lambda text, code: f"\x1b[{code}m{text}\x1b[0m" if code and text else text
 
 
 def terminal_width(stream: TextIO) -> int:
@@ -65,15 +69,22 @@ def cut(text: str, width: int) -> str:
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]], colours: dict[str, str] | None = None) -> list[str]:
-    """Rows under their titles, as wide as needed; the last column takes what the terminal's width leaves.
+    """Rows under their titles, as wide as needed; the last column takes what the terminal's width leaves, and where
+    that is too little the widest of the others give way. In a pipe nothing gives way to the last column.
 
     A cell whose whole text is in `colours` is shown in that colour.
     """
     paint = painter(sys.stdout)
-    widest = CELL_WIDTH if sys.stdout.isatty() else PIPE_WIDTH
+    terminal = sys.stdout.isatty()
+    widest = CELL_WIDTH if terminal else PIPE_WIDTH
     columns = zip(titles[:-1], *(row[:-1] for row in rows), strict=True)
     widths = [min(widest, max(width_of(cell) for cell in column)) for column in columns]
-    room = max(terminal_width(sys.stdout) - sum(widths) - 2 * len(widths), 8)
+    free = terminal_width(sys.stdout) - 2 * len(widths)
+    if terminal and sum(widths) > free - _ROOM:
+        needed = min(_ROOM, max(width_of(row[-1]) for row in (titles, *rows)))
+        while sum(widths) > free - needed and max(widths) > _NARROWEST:
+            widths[widths.index(max(widths))] -= 1
+    room = max(free - sum(widths), _NARROWEST)
 
     def line(cells: Sequence[str], code: Callable[[str], str]) -> str:
         shown: list[str] = []
@@ -145,7 +156,7 @@ def details(job: Job) -> Iterable[str]:
     paint = painter(sys.stdout)
     now = utc_now()
     for name, value in job.record().items():
-        if name in ("history", "stdout", "stderr") or value in (None, [], {}, 0) or value == ():
+        if name in ("history", "stdout", "stderr") or not (value or (value == 0 and name in _TELLING_ZEROS)):
             continue
         moment = getattr(job, name, None)
         if isinstance(moment, datetime):

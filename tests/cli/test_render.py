@@ -45,6 +45,19 @@ def test_a_table_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lines[2].endswith("…")
 
 
+def test_wide_columns_give_way_to_the_last_one_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = msgspec.structs.replace(JOB, id="i" * 128, queue="q" * 128, command="short")
+    assert all(name in render.job_table([wide])[1] for name in (wide.id, wide.queue))
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setenv("NO_COLOR", "1")
+    for columns in (60, 80):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        lines = render.job_table([wide, JOB])
+        assert max(render.width_of(line) for line in lines) <= columns
+        assert lines[1].endswith(" short")
+        assert lines[2].endswith(" echo hello")
+
+
 def test_colours_are_for_terminals_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
@@ -114,3 +127,9 @@ def test_everything_about_a_job_is_shown() -> None:
     text = "\n".join(render.details(ended(Outcome(exit_code=1, stdout="one\ntwo\n", stderr="bad\x1b"))))
     for part in ("job1", "dead", "echo hello", "attempt 1", "took 1.5 s, exit 1", "  one\n  two", "bad\\x1b"):
         assert part in text
+
+
+def test_a_zero_is_shown_where_it_says_something() -> None:
+    shown = {line.split()[0]: line.split()[1:] for line in render.details(ended(Outcome(exit_code=0)))}
+    assert (shown["exit_code"], shown["max_retries"], shown["attempts"]) == (["0"], ["0"], ["1"])
+    assert not {"priority", "interruptions", "signal", "error", "timeout", "tags", "env"} & shown.keys()
