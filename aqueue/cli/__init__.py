@@ -56,8 +56,8 @@ class LazyCommands(TyperGroup):
             info = next(info for info in app.registered_commands if info.name == cmd_name)
             command = get_command_from_info(info, pretty_exceptions_short=False, rich_markup_mode=app.rich_markup_mode)
         options = session.option_parameters()
-        for leaf in getattr(command, "commands", {"": command}).values():
-            leaf.params.extend(options)
+        for each in (command, *getattr(command, "commands", {}).values()):
+            each.params.extend(options)
         return command
 
 

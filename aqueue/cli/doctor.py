@@ -1,11 +1,14 @@
 """`aqueue doctor`: whether the store is whole, and mending it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aqueue.cli import session
+
+if TYPE_CHECKING:
+    from aqueue.store.checkup import Checkup
 
 app = typer.Typer(rich_markup_mode="rich")
 
@@ -34,10 +37,15 @@ def doctor(
     found = Checkup(path)
     session.print_lines(found.problems)
     if not found.problems:
-        session.hint(f"{path} is whole: {len(found.seqs)} jobs")
+        session.hint(f"{path} is whole: {_jobs(found)}")
     elif not repair:
         session.hint(f"problems: {len(found.problems)}; aqueue doctor --repair keeps what is readable")
         raise typer.Exit(1)
     else:
         aside = found.repair()
-        session.hint(f"mended: {len(found.seqs)} jobs are there" + (f"; the rest is in {aside}" if aside else ""))
+        session.hint(f"mended: {_jobs(found)} in it" + (f"; the rest is in {aside}" if aside else ""))
+
+
+def _jobs(found: "Checkup") -> str:
+    count = len(found.seqs)
+    return f"{count} job{'s'[: count != 1]}"

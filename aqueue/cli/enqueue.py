@@ -73,6 +73,7 @@ def enqueue(
     source = _source(ctx.meta.get("words"), job, command, file, stamp, single="id" in given)
     with session.connect(loaded) as client:
         queued = list(session.jobs_in(client.ask(_requests(source, if_absent))))
+        wait = wait and bool(queued)  # to wait for no ids is to wait for every job
         if not (wait and as_json):
             _print(queued, as_json)
         if wait:
@@ -165,16 +166,18 @@ def _requests(source: Iterable[JobSpec], if_absent: bool) -> Iterator[Enqueue]:
     jobs = iter(source)
     chunk = list(islice(jobs, CHUNK))
     bar, sent = None, 0
-    while following := list(islice(jobs, CHUNK)):
-        if bar is None and sent >= LONG_BATCH and sys.stderr.isatty():
-            from aqueue.cli.progress import CountBar
+    try:
+        while following := list(islice(jobs, CHUNK)):
+            if bar is None and sent >= LONG_BATCH and sys.stderr.isatty():
+                from aqueue.cli.progress import CountBar
 
-            bar = CountBar("queueing")
-        yield Enqueue(chunk, if_absent=if_absent, more=True)
-        sent += len(chunk)
+                bar = CountBar("queueing")
+            yield Enqueue(chunk, if_absent=if_absent, more=True)
+            sent += len(chunk)
+            if bar:
+                bar.show(sent)
+            chunk = following
+        yield Enqueue(chunk, if_absent=if_absent)
+    finally:
         if bar:
-            bar.show(sent)
-        chunk = following
-    yield Enqueue(chunk, if_absent=if_absent)
-    if bar:
-        bar.close()
+            bar.close()  # also where a bad line ends it: the bar hides the cursor

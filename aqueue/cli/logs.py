@@ -33,12 +33,14 @@ def logs(
     job = _get(job_id)
     if follow and as_json:
         raise InvalidRequest("--follow prints as it comes, and --json one object: give one of them")
+    if follow and attempt:
+        raise InvalidRequest("--follow goes on from the latest attempt, and --attempt is one: give one of them")
     if follow:
         _follow(store, job, stderr)
         return
     number = attempt or len(job.history)
     if attempt and attempt > len(job.history):
-        raise InvalidRequest(f"job {job.id} has {len(job.history)} attempts, and no attempt {attempt}")
+        raise InvalidRequest(f"job {job.id} has no attempt {attempt}: it has had {len(job.history)}")
     stream: BinaryIO | None = _opened(_output_file(store, job, number, stderr))
     if stream is None:
         if number != len(job.history):

@@ -91,7 +91,7 @@ class Client:
                 continue
             except TimeoutError:
                 self._hang_up()
-                raise WaitTimeout(f"{next(iter(left))} has not ended after {timeout:g} s") from None
+                raise WaitTimeout(f"job {next(iter(left))} has not ended after {timeout:g} s") from None
 
     def stop(
         self, *, now: bool = False, leave_running: bool = False, timeout: float | None = None

@@ -68,6 +68,12 @@ def test_a_duplicate_is_exit_status_3_and_nothing_is_stored(cli: Cli) -> None:
     assert cli.states() == {"a": "pending"}
 
 
+def test_an_empty_batch_is_not_waited_for(cli: Cli) -> None:
+    cli("enqueue", "true", "--id", "waits")
+    assert cli("enqueue", "--wait", "-").stdout == ""
+    assert cli.json("enqueue", "--wait", "--json", "[]") == []
+
+
 def test_if_absent_leaves_the_job_that_exists(cli: Cli) -> None:
     cli("enqueue", "first", "--id", "a")
     assert cli("enqueue", "second", "--id", "a", "--if-absent").stdout == "a\n"
@@ -98,6 +104,13 @@ def test_lists_are_filtered(cli: Cli) -> None:
     assert ids("--newest", "--limit", "2") == ["c", "b"]
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_the_store_may_be_named_before_and_after_every_command(cli: Cli, place: int) -> None:
+    words = ["dlq", "list"]
+    words[place:place] = ["--store", "/dev/null"]
+    assert "/dev/null" in cli.refused(*words, status=5)
+
+
 def test_an_unknown_id_is_one_line_and_exit_status_4(cli: Cli) -> None:
     for command in (["show"], ["logs"], ["wait"], ["cancel"], ["remove"], ["dlq", "retry"]):
         assert "nobody" in cli.refused(*command, "nobody", status=4)
@@ -117,7 +130,8 @@ def test_jobs_fail_die_come_back_and_are_removed(cli: Cli) -> None:
     assert cli.states() == {"a": "pending"}
     cli.drain(status=1)
     assert cli("logs", "a", "--attempt", "1").stdout == "out\n"
-    assert "no attempt 3" in cli.refused("logs", "a", "--attempt", "3")
+    assert "no attempt 3: it has had 2" in cli.refused("logs", "a", "--attempt", "3")
+    assert "give one of them" in cli.refused("logs", "a", "--attempt", "1", "--follow")
     assert cli("dlq", "purge").stdout == "a\n"
     assert cli.states() == {}
     assert cli("remove", "--state", "dead", "--older-than", "7d").stdout == ""
