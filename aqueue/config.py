@@ -86,8 +86,8 @@ class Setting(msgspec.Struct, frozen=True):
         """What is allowed, as the end of the sentence `workers must be …`."""
         bounds = f"from {self.low:,} to {self.high:,}".replace(",", "")
         return {
-            "store": "a directory, or a database as postgresql://user@host/name",
-            "path": "a directory, or empty for one in the user's state directory",
+            "store": "a directory whose path is valid UTF-8, or a database as postgresql://user@host/name",
+            "path": "a directory whose path is valid UTF-8, or empty for one in the user's state directory",
             "name": "1 to 128 letters, digits and ._:@-, starting with a letter or digit",
             "whole": f"a whole number {bounds}",
             "number": f"a number {bounds}",
@@ -157,6 +157,7 @@ def _checked(setting: Setting, value: object, base: Path) -> Value:
             check_name(setting.name, value)
         if setting.choices and value not in setting.choices:
             raise ValueError(value)
+        value.encode()  # JSON has to hold it; a `UnicodeEncodeError` is a `ValueError`
         if setting.kind == "store":
             return store_url(value, base)
         return os.path.normpath(base / os.path.expanduser(value)) if value and setting.kind == "path" else value
