@@ -157,10 +157,10 @@ def _checked(setting: Setting, value: object, base: Path) -> Value:
             check_name(setting.name, value)
         if setting.choices and value not in setting.choices:
             raise ValueError(value)
+        if value and setting.kind in ("store", "path"):
+            value = store_url(value, base) if setting.kind == "store" else _absolute(value, base)
         value.encode()  # JSON has to hold it; a `UnicodeEncodeError` is a `ValueError`
-        if setting.kind == "store":
-            return store_url(value, base)
-        return os.path.normpath(base / os.path.expanduser(value)) if value and setting.kind == "path" else value
+        return value
     if isinstance(value, str) and setting.kind in ("seconds", "limit"):
         value = parse_duration(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -191,7 +191,11 @@ def store_url(value: str, base: Path) -> str:
         if not value.startswith(url.SCHEMES):
             raise ValueError(value)
         return value
-    return os.path.normpath(base / os.path.expanduser(value))
+    return _absolute(value, base)
+
+
+def _absolute(path: str, base: Path) -> str:
+    return os.path.normpath(base / os.path.expanduser(path))
 
 
 def load_config(

@@ -27,6 +27,7 @@ from aqueue.files import Files
 from aqueue.job import Job, utc_now
 from aqueue.queue import Queue
 from aqueue.registry import PoolInfo
+from aqueue.spec import check_name
 from aqueue.store import Store, open_store
 from aqueue.store.changes import Announcements, Changes
 from aqueue.workers import Workers
@@ -53,10 +54,13 @@ class Pool(Queue):
         config: Config | None = None,
     ) -> None:
         """`queues` are those that are served, all if none is named. What is not given comes from `config`, or
-        else from the environment and the config file, as for the command line."""
+        else from the environment and the config file, as for the command line. Raises `InvalidConfig`, and
+        `InvalidJob` for a queue that no job can be in."""
         given = {"store": None if store is None else os.fspath(store), "workers": workers}
         overrides = {name: value for name, value in given.items() if value is not None}
         self.config = load_config(overrides=overrides).config if config is None else retouched(config, overrides)
+        for name in queues:
+            check_name("queue", name)
         self.queues = list(queues)
         self.recovered: list[str] = []
         self._workers: Workers | None = None
