@@ -7,6 +7,7 @@ stdout carries data only; hints and errors go to stderr, an error as one line wi
 import os
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -81,6 +82,7 @@ def root(
 
 def main() -> NoReturn:
     """Run the command line and exit with its status."""
+    _mend_streams()
     try:
         status = _run()
         sys.stdout.flush()
@@ -94,6 +96,16 @@ def main() -> NoReturn:
     sys.stderr.flush()
     # All is written and every block is left: taking the interpreter apart would only add a fifth to the run.
     os._exit(status)
+
+
+def _mend_streams() -> None:
+    """Make sure that the standard streams are there, and that no text is too much for them."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by whoever called; a file of ours would get its number
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - it stays open
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _run() -> int:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aqueue.cli import session
+from aqueue.errors import printable
 
 if TYPE_CHECKING:
     from aqueue.store.checkup import Checkup
@@ -23,11 +24,14 @@ def doctor(
 
     The exit status is 0 if all is well or was mended, else 1. No pool may be running.
     """
-    from aqueue.errors import PoolRunning
+    from aqueue.errors import InvalidRequest, PoolRunning
     from aqueue.platform import private_directory, try_lock
     from aqueue.store.checkup import Checkup
 
-    path = Path(session.settings().config.store)
+    store = session.settings().config.store
+    if "://" in store:
+        raise InvalidRequest(f"{store} is no directory: only a store in a directory can be checked")
+    path = Path(store)
     if not path.exists():
         session.hint(f"there is no store at {path}: nothing to check")
         return
@@ -35,7 +39,7 @@ def doctor(
     if try_lock(path / "lock") is None:  # held until this process ends
         raise PoolRunning(f"a pool or another command has the store {path}: aqueue worker stop")
     found = Checkup(path)
-    session.print_lines(found.problems)
+    session.print_lines(map(printable, found.problems))
     if not found.problems:
         session.hint(f"{path} is whole: {_jobs(found)}")
     elif not repair:

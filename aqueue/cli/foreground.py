@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from aqueue.cli import session
 from aqueue.cli.log import TextLine, json_line
 from aqueue.config import Config
-from aqueue.errors import PoolGone
+from aqueue.errors import PoolGone, printable
 from aqueue.job import Job, State
 from aqueue.pool import Pool
 from aqueue.units import span
@@ -93,7 +93,7 @@ class _Foreground:
         if self._as_json:
             session.hint(text)
         else:
-            self._print([text])
+            self._print([printable(text)])
 
     def _progress(self) -> "DrainBar | nullcontext[None]":
         if not (self._drain and sys.stdout.isatty() and not self._as_json):

@@ -12,7 +12,7 @@ from typer.models import CommandInfo
 
 from aqueue.config import Loaded, load_config
 from aqueue.control.requests import Ids, Jobs, Part, Request
-from aqueue.errors import AqueueError, InvalidRequest
+from aqueue.errors import AqueueError, InvalidRequest, printable
 from aqueue.job import Job, State
 
 if TYPE_CHECKING:
@@ -106,9 +106,9 @@ def write_bytes(data: bytes) -> None:
 
 
 def hint(text: str) -> None:
-    """Say something that is no data."""
+    """Say something that is no data, in one line."""
     sys.stdout.flush()
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(printable(text) + "\n")
 
 
 def one_of(ids: list[str] | None, flag: bool, name: str) -> list[str]:

@@ -5,6 +5,7 @@ import typer
 from aqueue.cli import render, session
 from aqueue.cli.options import JsonOption
 from aqueue.control.requests import Overview, Slot, Status
+from aqueue.errors import printable
 from aqueue.job import Job, State, utc_now
 from aqueue.registry import PoolInfo
 from aqueue.units import relative
@@ -24,7 +25,7 @@ def status(as_json: JsonOption = False) -> None:
     if len(rows) != 1:
         rows.append(_row("all", totals(overview)))
     session.print_lines(render.table(("QUEUE", *(state.value.upper() for state in State), ""), rows))
-    session.print_lines(["", f"store  {loaded.config.store}", pool_line(overview.pool, overview.busy)])
+    session.print_lines(["", f"store  {printable(loaded.config.store)}", pool_line(overview.pool, overview.busy)])
     session.print_lines(slot_lines(overview.busy))
     if overview.next_due is not None:
         session.print_lines([_next_line(overview.next_due)])

@@ -57,6 +57,8 @@ def test_help_lists_every_command_and_each_has_help(cli: Cli) -> None:
         (["dlq", "retry"], "give ids or --all"),
         (["cancel"], "no job given"),
         (["worker", "start", "--count", "0"], "--count"),
+        (["worker", "start", "--queue", "../x"], "queue '../x' is not allowed"),
+        (["doctor", "--store", "postgresql://host/db"], "postgresql://host/db is no directory"),
         (["config", "set", "workers", "0"], "workers must be a whole number"),
         (["config", "get", "nothing"], "unknown setting 'nothing'"),
         (["--config", "none.toml", "status"], "none.toml: cannot read this config file"),
@@ -66,6 +68,35 @@ def test_help_lists_every_command_and_each_has_help(cli: Cli) -> None:
 def test_misuse_is_one_line_and_exit_status_2(cli: Cli, args: list[str], named: str) -> None:
     assert named in cli.refused(*args)
     assert not cli.store.exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "status"), [("list", 0), ("enqueue true", 0), ("enqueue -", 0), ("status --json", 0), ("show x", 4)]
+)
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_stream_that_is_closed_is_an_empty_one(cli: Cli, command: str, status: int, closed: str) -> None:
+    script = f"{sys.executable} -m aqueue {command} {closed}"
+    quiet = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
+    done = subprocess.run(script, shell=True, cwd=cli.folder, env=cli.environ, **quiet)
+    assert done.returncode == status
+    assert "Traceback" not in done.stderr
+
+
+def test_text_that_the_terminal_has_no_letters_for_is_escaped(cli: Cli) -> None:
+    cli.environ["PYTHONIOENCODING"] = "ascii"
+    cli("enqueue", "echo hé", "--id", "a")
+    assert r"echo h\xe9" in cli("list").stdout
+    assert cli.json("show", "a", "--json")["command"] == "echo hé"
+    assert r"echo h\xe9" in cli.drain().stdout
+    assert "hé" in cli("logs", "a").stdout
+
+
+def test_a_store_with_a_newline_in_its_path_forges_no_line(cli: Cli) -> None:
+    cli.environ["AQUEUE_STORE"] = str(cli.folder / "a\nb")
+    for words in (["status"], ["worker", "start", "--drain"], ["doctor"], ["doctor", "--repair"]):
+        done = cli(*words)
+        assert "a\nb" not in done.stdout + done.stderr
+        assert r"a\nb" in done.stdout + done.stderr
 
 
 def test_commands_states_and_settings_complete(cli: Cli) -> None:
