@@ -9,7 +9,6 @@ from datetime import datetime
 from aqueue.config import Config
 from aqueue.control import requests
 from aqueue.control.requests import Ids, Jobs, Overview, Part, Request
-from aqueue.errors import PoolGone
 from aqueue.job import Job, State
 from aqueue.spec import JobSpec
 
@@ -102,10 +101,8 @@ class Queue(ABC):
 
     async def status(self) -> Overview:
         """Counts by queue and state, the pool and its busy slots, and what is due next."""
-        async for part in self._ask(requests.Status()):
-            if isinstance(part, Overview):
-                return part
-        raise PoolGone("the pool went away before it answered")
+        parts = [part async for part in self._ask(requests.Status())]
+        return next(part for part in parts if isinstance(part, Overview))
 
     async def counts(self) -> dict[State, int]:
         """How many jobs are in each state."""

@@ -49,6 +49,11 @@ class Server:
         assert self._server is not None
         self.path.unlink(missing_ok=True)
         self._closing = True
+        # Until here asyncio may have accepted a connection for which it makes a transport in its next turn: made
+        # for a server that is closed already, it would fail and be left open.
+        for door in self._server.sockets:
+            asyncio.get_running_loop().remove_reader(door.fileno())
+        await asyncio.sleep(0)
         self._server.close()
         for task in self._waiting:
             task.cancel()

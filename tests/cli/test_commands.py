@@ -168,7 +168,8 @@ def test_status_counts_by_queue_and_state(cli: Cli) -> None:
 
 
 def test_settings_that_are_changed_at_the_same_moment_are_all_changed(cli: Cli) -> None:
-    numbers = {name: number for number, name in enumerate(SETTINGS, 10) if name not in ("store", "orphans")}
+    others = ("store", "orphans", "directory")
+    numbers = {name: number for number, name in enumerate(SETTINGS, 10) if name not in others}
     file = cli.folder / "config.toml"
     file.write_text("# mine\n[aqueue]\norphans = 'kill' # why\n")
     numbers["backoff_jitter"] = 1
