@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from aqueue.job import Attempt, Job, State
     from aqueue.pool import Pool
     from aqueue.spec import JobSpec
+    from aqueue.transaction import enqueue_in
 
 __version__ = "0.1.0"
 
@@ -51,6 +52,7 @@ _HOME = {
     ),
     "aqueue.job": ("Attempt", "Job", "State"),
     "aqueue.spec": ("JobSpec",),
+    "aqueue.transaction": ("enqueue_in",),
 }
 
 __all__ = [
@@ -73,6 +75,7 @@ __all__ = [
     "UnknownJob",
     "WaitTimeout",
     "connect",
+    "enqueue_in",
 ]
 
 

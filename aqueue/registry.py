@@ -8,7 +8,8 @@ import msgspec
 class PoolInfo(msgspec.Struct, frozen=True):
     """A running pool, as `pool.json` names the one of a directory, and a database those of all hosts.
 
-    `run` names this start of it among all others; `folder` is where it keeps its files on `host`.
+    `run` names this start of it among all others; `folder` is where it keeps its files on `host`; `busy` is how many
+    of its workers are.
     """
 
     pid: int
@@ -21,6 +22,7 @@ class PoolInfo(msgspec.Struct, frozen=True):
     run: str = ""
     host: str = ""
     folder: str = ""
+    busy: int = 0
 
     @property
     def name(self) -> str:

@@ -31,6 +31,7 @@ COMMANDS = {
     "config": "config",
     "export": "transfer",
     "import": "transfer",
+    "store": "store",
     "doctor": "doctor",
 }
 """Every command, in the order of the help, and the module that holds it."""

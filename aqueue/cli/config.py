@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from aqueue import url
 from aqueue.cli import render, session
 from aqueue.cli.options import JsonOption
 from aqueue.config import SETTINGS, Loaded, Value, set_setting, setting_named
@@ -64,7 +65,7 @@ def set_value(
     setting = setting_named(key, "config set")
     file = file_to_change(session.config_file(), os.environ, Path.cwd())
     counts = set_setting(file, setting.name, value)
-    session.hint(f"{setting.name} = {value} in {file}")
+    session.hint(f"{setting.name} = {url.shown(value)} in {file}")
     loaded = session.settings()
     if loaded.origins[setting.name] != str(loaded.file):
         session.hint(f"note: {loaded.origins[setting.name]} still says {getattr(loaded.config, setting.name)}")
@@ -92,10 +93,11 @@ def path(as_json: JsonOption = False) -> None:
 
 
 def _described(loaded: Loaded, name: str) -> dict[str, Value]:
-    return {"value": getattr(loaded.config, name), "origin": loaded.origins[name]}
+    value = getattr(loaded.config, name)
+    return {"value": url.shown(value) if isinstance(value, str) else value, "origin": loaded.origins[name]}
 
 
 def _shown(value: Value) -> str:
     if isinstance(value, float):
         return f"{value:g}" if value < 1e6 else f"{value:.0f}"
-    return "" if value is None else str(value)
+    return "" if value is None else url.shown(str(value))

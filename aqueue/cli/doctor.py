@@ -1,15 +1,15 @@
 """`aqueue doctor`: whether the store is whole, and mending it."""
 
+import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from aqueue import url
 from aqueue.cli import session
+from aqueue.config import Config
 from aqueue.errors import printable
-
-if TYPE_CHECKING:
-    from aqueue.store.checkup import Checkup
 
 app = typer.Typer(rich_markup_mode="rich")
 
@@ -20,18 +20,37 @@ def doctor(
         bool, typer.Option("--repair", help="Keep what is readable, and put the rest aside, in a directory.")
     ] = False,
 ) -> None:
-    """Check the store: journal, output files, and what a pool that is gone left behind.
+    """Check the store: journal, output files, and what a pool that is gone left behind; in a database records, and
+    pools that have fallen silent.
 
-    The exit status is 0 if all is well or was mended, else 1. No pool may be running.
+    The exit status is 0 if all is well or was mended, else 1. On a directory no pool may be running.
     """
-    from aqueue.errors import InvalidRequest, PoolRunning
+    config = session.settings().config
+    if config.shared:
+        _check_database(config, repair=repair)
+    else:
+        _check_directory(config.folder, repair=repair)
+
+
+def _check_database(config: Config, *, repair: bool) -> None:
+    from aqueue.store import check_database
+
+    problems, done, count = asyncio.run(check_database(config, repair=repair))
+    session.print_lines(map(printable, problems))
+    for line in done:
+        session.hint(line)
+    if not problems:
+        session.hint(f"{url.shown(config.store)} is whole: {_jobs(count)}")
+    elif not done:
+        session.hint(f"problems: {len(problems)}; aqueue doctor --repair queues again what silent pools had")
+        raise typer.Exit(1)
+
+
+def _check_directory(path: Path, *, repair: bool) -> None:
+    from aqueue.errors import PoolRunning
     from aqueue.platform import private_directory, try_lock
     from aqueue.store.checkup import Checkup
 
-    store = session.settings().config.store
-    if "://" in store:
-        raise InvalidRequest(f"{store} is no directory: only a store in a directory can be checked")
-    path = Path(store)
     if not path.exists():
         session.hint(f"there is no store at {path}: nothing to check")
         return
@@ -41,15 +60,14 @@ def doctor(
     found = Checkup(path)
     session.print_lines(map(printable, found.problems))
     if not found.problems:
-        session.hint(f"{path} is whole: {_jobs(found)}")
+        session.hint(f"{path} is whole: {_jobs(len(found.seqs))}")
     elif not repair:
         session.hint(f"problems: {len(found.problems)}; aqueue doctor --repair keeps what is readable")
         raise typer.Exit(1)
     else:
         aside = found.repair()
-        session.hint(f"mended: {_jobs(found)} in it" + (f"; the rest is in {aside}" if aside else ""))
+        session.hint(f"mended: {_jobs(len(found.seqs))} in it" + (f"; the rest is in {aside}" if aside else ""))
 
 
-def _jobs(found: "Checkup") -> str:
-    count = len(found.seqs)
+def _jobs(count: int) -> str:
     return f"{count} job{'s'[: count != 1]}"

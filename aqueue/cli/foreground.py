@@ -10,6 +10,7 @@ from collections import Counter
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
+from aqueue import url
 from aqueue.cli import session
 from aqueue.cli.log import TextLine, json_line
 from aqueue.config import Config
@@ -83,7 +84,8 @@ class _Foreground:
 
         count = self._config.workers
         queues = f", queues {', '.join(self._queues)}" if self._queues else ""
-        self._say(f"aqueue {version('aqueue')}: {count} worker{'s'[: count != 1]} on {self._config.store}{queues}")
+        store = url.shown(self._config.store)
+        self._say(f"aqueue {version('aqueue')}: {count} worker{'s'[: count != 1]} on {store}{queues}")
         self._say("stop with Ctrl-C, or: aqueue worker stop")
         for line in self._pool.recovered:
             self._say(line)

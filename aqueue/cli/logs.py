@@ -43,9 +43,13 @@ def logs(
         raise InvalidRequest(f"job {job.id} has no attempt {attempt}: it has had {len(job.history)}")
     stream: BinaryIO | None = _opened(_output_file(store, job, number, stderr))
     if stream is None:
+        host = job.history[number - 1].host if job.history else None
         if number != len(job.history):
-            raise InvalidRequest(f"the output of attempt {number} of job {job.id} is not kept any more")
+            where = f"on {host}, if it is kept" if host else "not kept any more"
+            raise InvalidRequest(f"the output of attempt {number} of job {job.id} is {where}")
         stream = BytesIO(_recorded(job, stderr))
+        if host is not None and len(_recorded(job, stderr)) >= session.settings().config.output_limit:
+            session.hint(f"this is the end of it; the whole output is on {host}: aqueue logs {job.id}")
     with stream:
         if as_json:
             text = stream.read().decode("utf-8", "replace")

@@ -2,8 +2,10 @@
 
 import typer
 
+from aqueue import url
 from aqueue.cli import render, session
 from aqueue.cli.options import JsonOption
+from aqueue.config import Config
 from aqueue.control.requests import Overview, Slot, Status
 from aqueue.errors import printable
 from aqueue.job import Job, State, utc_now
@@ -19,13 +21,14 @@ def status(as_json: JsonOption = False) -> None:
     loaded = session.settings()
     overview = ask_overview()
     if as_json:
-        session.print_json(record(overview, loaded.config.store))
+        session.print_json(record(overview, loaded.config))
         return
     rows = [_row(queue, counts) for queue, counts in sorted(overview.counts.items())]
     if len(rows) != 1:
         rows.append(_row("all", totals(overview)))
     session.print_lines(render.table(("QUEUE", *(state.value.upper() for state in State), ""), rows))
-    session.print_lines(["", f"store  {printable(loaded.config.store)}", pool_line(overview.pool, overview.busy)])
+    store = printable(url.shown(loaded.config.store))
+    session.print_lines(["", f"store  {store}", *pool_lines(overview)])
     session.print_lines(slot_lines(overview.busy))
     if overview.next_due is not None:
         session.print_lines([_next_line(overview.next_due)])
@@ -38,25 +41,33 @@ def ask_overview() -> Overview:
         return next(part for part in client.ask(Status()) if isinstance(part, Overview))
 
 
-def record(overview: Overview, store: str) -> dict[str, object]:
+def record(overview: Overview, config: Config) -> dict[str, object]:
     """An overview as scripts read it."""
+    pools = "pools" if config.shared else "pool"
     return {
-        "store": store,
+        "store": url.shown(config.store),
         "counts": {state.value: count for state, count in totals(overview).items()},
         "queues": {
             queue: {state.value: counts.get(state, 0) for state in State} for queue, counts in overview.counts.items()
         },
-        "pool": pool_record(overview),
+        pools: pools_record(overview, shared=config.shared),
         "next_due": overview.next_due.record() if overview.next_due else None,
         "trouble": overview.trouble,
     }
 
 
-def pool_record(overview: Overview) -> dict[str, object] | None:
-    """The pool and its busy slots, None without one."""
-    pool = overview.pool
-    if pool is None:
-        return None
+def pools_record(overview: Overview, *, shared: bool) -> dict[str, object] | list[dict[str, object]] | None:
+    """The pool and its busy slots, None without one; where hosts share the store, a list of all pools."""
+    if not shared:
+        return None if overview.pool is None else _pool_record(overview.pool, overview.busy)
+    pools = []
+    for pool in overview.pools:
+        busy = [slot for slot in overview.busy if slot.job.history[-1].host == pool.host]
+        pools.append({"host": pool.host, **_pool_record(pool, busy)})
+    return pools
+
+
+def _pool_record(pool: PoolInfo, busy: list[Slot]) -> dict[str, object]:
     return {
         "pid": pool.pid,
         "started_at": pool.started_at,
@@ -64,7 +75,7 @@ def pool_record(overview: Overview) -> dict[str, object] | None:
         "queues": pool.queues,
         "store": pool.store,
         "stopping": pool.stopping,
-        "busy": [{"worker": slot.worker, "job": slot.job.record()} for slot in overview.busy],
+        "busy": [{"worker": slot.worker, "job": slot.job.record()} for slot in busy],
     }
 
 
@@ -76,13 +87,20 @@ def _row(queue: str, counts: dict[State, int]) -> tuple[str, ...]:
     return (queue, *(str(counts.get(state, 0) or "-") for state in State), "")
 
 
-def pool_line(pool: PoolInfo | None, busy: list[Slot]) -> str:
-    if pool is None:
-        return "pool   none runs: aqueue worker start"
+def pool_lines(overview: Overview) -> list[str]:
+    """A line for each pool that runs."""
+    if overview.pools:
+        return [_pool_line(pool, pool.name, pool.busy) for pool in overview.pools]
+    if overview.pool is None:
+        return ["pool   none runs: aqueue worker start"]
+    return [_pool_line(overview.pool, f"pid {overview.pool.pid}", len(overview.busy))]
+
+
+def _pool_line(pool: PoolInfo, name: str, busy: int) -> str:
     queues = f", queues {', '.join(pool.queues)}" if pool.queues else ""
     stopping = ", stopping" if pool.stopping else ""
     since = relative(pool.started_at, utc_now())
-    return f"pool   pid {pool.pid}, started {since}, {len(busy)} of {pool.workers} workers busy{queues}{stopping}"
+    return f"pool   {name}, started {since}, {busy} of {pool.workers} workers busy{queues}{stopping}"
 
 
 def slot_lines(busy: list[Slot]) -> list[str]:
@@ -90,11 +108,15 @@ def slot_lines(busy: list[Slot]) -> list[str]:
     if not busy:
         return []
     now = utc_now()
+    hosts = any(slot.job.history[-1].host for slot in busy)
     rows = [
-        (str(slot.worker), slot.job.id, render.when(slot.job, now), render.one_line(slot.job))
-        for slot in sorted(busy, key=lambda slot: slot.worker)
+        (
+            *([slot.job.history[-1].host or ""] if hosts else []),
+            *(str(slot.worker), slot.job.id, render.when(slot.job, now), render.one_line(slot.job)),
+        )
+        for slot in busy
     ]
-    return ["", *render.table(("SLOT", "ID", "RUNS", "COMMAND"), rows)]
+    return ["", *render.table((*(["HOST"] if hosts else []), "SLOT", "ID", "RUNS", "COMMAND"), rows)]
 
 
 def _next_line(job: Job) -> str:

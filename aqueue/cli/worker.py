@@ -8,6 +8,7 @@ import typer
 from aqueue.cli import session
 from aqueue.cli.options import JsonOption, PatienceOption, duration
 from aqueue.cli.session import complete_queues
+from aqueue.errors import InvalidRequest
 
 app = typer.Typer(rich_markup_mode="rich")
 
@@ -47,6 +48,10 @@ def start(
 
 @app.command("stop")
 def stop(
+    pool: Annotated[
+        str | None, typer.Argument(metavar="HOST/PID", help="A pool of any host on the same database.")
+    ] = None,
+    everywhere: Annotated[bool, typer.Option("--all", help="The pools of all hosts on the same database.")] = False,
     now: Annotated[bool, typer.Option("--now", help="Do not wait for running commands.")] = False,
     leave_running: Annotated[
         bool, typer.Option("--leave-running", help="Let commands go on; the next pool takes them over.")
@@ -54,24 +59,32 @@ def stop(
     timeout: PatienceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Stop the running pool, and wait until it is gone."""
+    """Stop the running pool of this host, and wait until it is gone."""
+    if pool and everywhere:
+        raise InvalidRequest("give HOST/PID or --all, not both")
     with session.connect() as client:
-        stopped = client.stop(now=now, leave_running=leave_running, timeout=timeout)
+        if pool or everywhere:
+            stopped = client.stop_pools(pool, now=now, leave_running=leave_running, timeout=timeout)
+        else:
+            here = client.stop(now=now, leave_running=leave_running, timeout=timeout)
+            stopped = [here] if here else []
     if as_json:
-        session.print_json({"stopped": stopped})
-    elif stopped is None:
+        session.print_json({"stopped": stopped if pool or everywhere else stopped[0] if stopped else None})
+    elif not stopped:
         session.hint("no pool runs on this store: nothing to stop")
+    elif pool or everywhere:
+        session.hint("stopped: " + ", ".join(gone.name for gone in stopped))
     else:
-        session.hint(f"the pool (pid {stopped.pid}) has stopped")
+        session.hint(f"the pool (pid {stopped[0].pid}) has stopped")
 
 
 @app.command("status")
 def status(as_json: JsonOption = False) -> None:
-    """Show the running pool: its pid, since when, its workers, and what each runs."""
-    from aqueue.cli.status import ask_overview, pool_line, pool_record, slot_lines
+    """Show the running pool, on a database those of all hosts: since when, its workers, and what each runs."""
+    from aqueue.cli.status import ask_overview, pool_lines, pools_record, slot_lines
 
     overview = ask_overview()
     if as_json:
-        session.print_json(pool_record(overview))
+        session.print_json(pools_record(overview, shared=session.settings().config.shared))
     else:
-        session.print_lines([pool_line(overview.pool, overview.busy), *slot_lines(overview.busy)])
+        session.print_lines([*pool_lines(overview), *slot_lines(overview.busy)])

@@ -16,8 +16,22 @@ import msgspec
 from aqueue import platform
 from aqueue.config import Config
 from aqueue.control import wire
-from aqueue.control.requests import Done, Failed, Get, Hello, Jobs, Part, Reply, Request, Stop, Wait
-from aqueue.errors import UNREADABLE, PoolGone, PoolRunning, StoreError, WaitTimeout
+from aqueue.control.requests import (
+    Done,
+    Failed,
+    Get,
+    Hello,
+    Jobs,
+    Overview,
+    Part,
+    Reply,
+    Request,
+    Status,
+    Stop,
+    StopPools,
+    Wait,
+)
+from aqueue.errors import UNREADABLE, InvalidRequest, PoolGone, PoolRunning, StoreError, WaitTimeout
 from aqueue.job import Job
 from aqueue.registry import PoolInfo
 
@@ -119,6 +133,35 @@ class Client:
             return pool
         os.close(lock)
         return pool
+
+    def stop_pools(
+        self, name: str | None, *, now: bool = False, leave_running: bool = False, timeout: float | None = None
+    ) -> list[PoolInfo]:
+        """Stop the pool of any host that is called `name`, all if it is None, and return once they are gone.
+
+        Raises `InvalidRequest` if there is no such pool, `WaitTimeout`.
+        """
+        if not self.config.shared:
+            raise InvalidRequest("a directory has one pool, on this host: aqueue worker stop")
+        pools = [pool for part in self.ask(Status()) if isinstance(part, Overview) for pool in part.pools]
+        chosen = [pool for pool in pools if name in (None, pool.name)]
+        if name is not None and not chosen:
+            there = ", ".join(pool.name for pool in pools) or "none"
+            raise InvalidRequest(f"no pool is called {name}; there are: {there}")
+        deadline = None if timeout is None else time.monotonic() + timeout
+        request = StopPools([pool.run for pool in chosen], now, leave_running)
+        while chosen:
+            try:
+                if self._connect() and self._line is not None:
+                    self._line.settimeout(_seconds_left(deadline))
+                for _ in self.ask(request, deadline=deadline):
+                    pass
+                break
+            except PoolGone:
+                continue  # it was one of them
+            except TimeoutError:
+                raise WaitTimeout(f"pools are still stopping after {timeout:g} s") from None
+        return chosen
 
     def _wait_once(self, ids: list[str], deadline: float | None) -> Iterator[Job]:
         """What of these has ended, or ends while the pool that runs now does."""

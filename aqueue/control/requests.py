@@ -108,13 +108,22 @@ class Stop(msgspec.Struct, tag=True, frozen=True):
     leave_running: bool = False
 
 
+class StopPools(msgspec.Struct, tag=True, frozen=True):
+    """End pools of any host, where hosts share the store: those with these `PoolInfo.run`. Answered by `Done` when
+    they are gone."""
+
+    runs: list[str]
+    now: bool = False
+    leave_running: bool = False
+
+
 class Configure(msgspec.Struct, tag=True, frozen=True):
     """Settings that were changed in the pool's config file, key to value: it takes them over at once."""
 
     changed: dict[str, float | int | str | None]
 
 
-Request = Enqueue | Import | Get | Find | Status | Wait | Watch | Cancel | Retry | Remove | Stop | Configure
+Request = Enqueue | Import | Get | Find | Status | Wait | Watch | Cancel | Retry | Remove | Stop | StopPools | Configure
 
 
 class Jobs(msgspec.Struct, tag=True, frozen=True):
@@ -139,11 +148,13 @@ class Slot(msgspec.Struct, frozen=True):
 class Overview(msgspec.Struct, tag=True, frozen=True):
     """Counts by queue and state; the pool, its busy slots, and what is due next.
 
-    `trouble` says what keeps the store from being written, while it lasts.
+    Where hosts share the store, `pools` are those of all hosts, and so are the busy slots. `trouble` says what keeps
+    the store from being written, while it lasts.
     """
 
     counts: dict[str, dict[State, int]]
     pool: PoolInfo | None = None
+    pools: list[PoolInfo] = []
     busy: list[Slot] = []
     next_due: Job | None = None
     trouble: str | None = None

@@ -122,19 +122,25 @@ class Session:
                 yield Ids(await self._remove(ids, find))
             case requests.Stop(now, leave_running):
                 self._pool().request_stop(now=now, leave_running=leave_running)
+            case requests.StopPools(runs, now, leave_running):
+                await self.store.stop_pools(runs, now=now, leave_running=leave_running)
             case requests.Configure(changed):
                 self._pool().configure(changed)
 
     async def overview(self) -> Overview:
         """The state of the queue as a whole."""
-        busy: list[Slot] = []
-        if self.host is not None:
-            running = self.host.workers.runner.running.values()
-            busy = sorted((Slot(c.job.history[-1].worker, self._live(c.job)) for c in running), key=_slot_number)
+        pools = await self.store.pools()
+        running: list[Job] = []
+        if pools:
+            everywhere = self.store.find(Query(states=frozenset({State.PROCESSING})))
+            running = [job async for part in everywhere for job in part]
+        elif self.host is not None:
+            running = [command.job for command in self.host.workers.runner.running.values()]
         return Overview(
             counts=await self.store.counts(),
             pool=self.host.info if self.host else None,
-            busy=busy,
+            pools=pools,
+            busy=sorted((Slot(job.history[-1].worker, self._live(job)) for job in running), key=_slot_place),
             next_due=await self.store.next_due(),
             trouble=self.store.trouble,
         )
@@ -216,5 +222,5 @@ def _query(find: Find) -> Query:
     return Query(**{**asdict(find), "states": frozenset(find.states), "finished_before": before})
 
 
-def _slot_number(slot: Slot) -> int:
-    return slot.worker
+def _slot_place(slot: Slot) -> tuple[str, int]:
+    return slot.job.history[-1].host or "", slot.worker

@@ -1,10 +1,13 @@
 """Where jobs live. `Store` is what every store can do; `open_store` picks one by its URL."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from aqueue.config import Config
 from aqueue.errors import StoreError
 from aqueue.store.protocol import Orders, Query, Store
 
-__all__ = ["Orders", "Query", "Store", "open_store"]
+__all__ = ["Orders", "Query", "Store", "check_database", "open_store", "prepare_database"]
 
 
 def open_store(config: Config, *, queues: frozenset[str] = frozenset(), serve: bool = True) -> Store:
@@ -17,8 +20,33 @@ def open_store(config: Config, *, queues: frozenset[str] = frozenset(), serve: b
         from aqueue.store.json_store import JsonStore
 
         return JsonStore(config.folder, max_interruptions=config.max_interruptions, queues=queues)
-    try:
+    with _psycopg():
         from aqueue.store.postgres.store import PostgresStore
+    return PostgresStore(config, queues=queues, serve=serve)
+
+
+async def prepare_database(config: Config) -> tuple[int, int]:
+    """Make the tables that `config` names, or bring them to this version; return which they had, 0 for none, and
+    have now. Raises `StoreError`."""
+    with _psycopg():
+        from aqueue.store.postgres.checkup import prepare
+    return await prepare(config)
+
+
+async def check_database(config: Config, *, repair: bool) -> tuple[list[str], list[str], int]:
+    """What is wrong in a database, what was done about it if `repair`, and how many jobs it holds.
+
+    Raises `StoreError`.
+    """
+    with _psycopg():
+        from aqueue.store.postgres.checkup import check_up
+    return await check_up(config, repair=repair)
+
+
+@contextmanager
+def _psycopg() -> Iterator[None]:
+    """Says what to install where it is missing; only who uses a database imports it."""
+    try:
+        yield
     except ImportError as error:
         raise StoreError(f"a database needs psycopg ({error}): pip install 'aqueue[postgres]'") from None
-    return PostgresStore(config, queues=queues, serve=serve)

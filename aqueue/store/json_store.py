@@ -296,7 +296,7 @@ class JsonStore:
     async def pools(self) -> list[PoolInfo]:
         return []
 
-    async def stop_pools(self, pools: Sequence[PoolInfo], *, now: bool, leave_running: bool) -> None:
+    async def stop_pools(self, runs: Sequence[str], *, now: bool, leave_running: bool) -> None:
         raise InvalidRequest("a directory has one pool: aqueue worker stop")
 
     # In memory

@@ -163,8 +163,8 @@ class Store(AbstractAsyncContextManager["Store"], Protocol):
         """The pools of all hosts, where the store knows of them."""
         ...
 
-    async def stop_pools(self, pools: Sequence[PoolInfo], *, now: bool, leave_running: bool) -> None:
-        """Tell pools of any host to stop; they are gone when `pools` does not name them any more."""
+    async def stop_pools(self, runs: Sequence[str], *, now: bool, leave_running: bool) -> None:
+        """Stop the pools of any host that these starts name, and return when they are gone."""
         ...
 
     def listen(

@@ -1,5 +1,6 @@
 """Queries as SQL: which jobs, and how many there are."""
 
+import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from typing import Any
@@ -20,7 +21,7 @@ async def pages(links: Links, query: Query) -> AsyncIterator[list[Job]]:
     wheres, values = _conditions(query)
     order, beyond = ("DESC", "<") if query.newest else ("ASC", ">")
     columns = rows.FULL if query.output else rows.PLAIN
-    left = query.limit
+    left = None if query.limit is None else min(query.limit, sys.maxsize)
     last: int | None = None
     while left is None or left > 0:
         size = min(left if left is not None else _PAGE, _FEW if query.output else _PAGE)

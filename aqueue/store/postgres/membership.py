@@ -14,7 +14,7 @@ import msgspec
 
 from aqueue import platform
 from aqueue.registry import PoolInfo
-from aqueue.store.postgres import rows
+from aqueue.store.postgres import notices, rows
 from aqueue.store.postgres.clock import Clock
 from aqueue.store.postgres.exchange import Exchange, Held
 from aqueue.store.postgres.fence import Fence
@@ -88,7 +88,9 @@ class Membership:
     async def leave(self, connection: Connection) -> None:
         """Take out the row, unless there is something left for the next pool of this directory to take over."""
         if not self._pool.exchange.held:
-            await connection.execute("DELETE FROM aqueue.pool WHERE run = %s", (self._pool.info.run,))
+            async with connection.transaction():
+                await connection.execute("DELETE FROM aqueue.pool WHERE run = %s", (self._pool.info.run,))
+                await notices.send(connection, [notices.Left()])
 
     async def run_on(self, connection: Connection) -> None:
         """Beat over `connection`, and look after what there is to look after, until that fails."""

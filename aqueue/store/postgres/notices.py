@@ -41,7 +41,11 @@ class Told(msgspec.Struct, tag=True, frozen=True):
     """Some pool is told to stop, or to cancel what it runs."""
 
 
-Notice = Ready | Later | Ended | Told
+class Left(msgspec.Struct, tag=True, frozen=True):
+    """A pool has gone."""
+
+
+Notice = Ready | Later | Ended | Told | Left
 decode = msgspec.json.Decoder(Notice).decode
 _encode = msgspec.json.Encoder().encode
 

@@ -27,12 +27,12 @@ from aqueue.store.postgres import adding, finding, notices, reading, rescue, row
 from aqueue.store.postgres.links import Connection, Links, give_up
 from aqueue.store.postgres.listening import Listening
 from aqueue.store.postgres.membership import SWEEP
-from aqueue.store.postgres.notices import Ended, Notice, Told
+from aqueue.store.postgres.notices import Ended, Left, Notice, Told
 from aqueue.store.postgres.serving import Serving
 from aqueue.store.protocol import Counts, Orders, Query
 
-_DRAIN_LOOK = 1.0
-"""Seconds between two looks whether other hosts have finished, while a drain waits for them."""
+_LOOK = 1.0
+"""Seconds between two looks at what other hosts do, while somebody waits for that."""
 _PRUNED = 1000
 """Jobs that expire in one transaction."""
 
@@ -53,7 +53,10 @@ _ACTIVE = """
     SELECT EXISTS (
         SELECT FROM aqueue.job_active WHERE (ready OR state IN ('processing', 'failed'))
         AND (queue = ANY(%(queues)s) OR %(queues)s::text[] = '{}'))"""
-_POOLS = "SELECT info::text, stop FROM aqueue.pool"
+_POOLS = """
+    SELECT info::text, stop,
+        (SELECT count(*) FROM aqueue.job_active WHERE state = 'processing' AND pool = run)
+    FROM aqueue.pool WHERE beat + lease > clock_timestamp()"""
 
 
 class PostgresStore:
@@ -70,6 +73,7 @@ class PostgresStore:
         self._announce = Announcements()
         self._ended: dict[str, set[asyncio.Event]] = {}
         self._adding = asyncio.Lock()
+        self._pool_left = asyncio.Event()
         self._closed = False
         self._listening: asyncio.Task[None] | None = None
         self._links = Links(config.store, many=serve)
@@ -305,7 +309,7 @@ class PostgresStore:
                 if not self._pool.exchange.held and await self._nothing_left():
                     return
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(_DRAIN_LOOK):
+                    async with asyncio.timeout(_LOOK):
                         await changed.wait()
         finally:
             deaf()
@@ -328,19 +332,25 @@ class PostgresStore:
     async def pools(self) -> list[PoolInfo]:
         async with self._links.asking() as connection:
             found = await (await connection.execute(_POOLS)).fetchall()
-        pools = [replace(msgspec.json.decode(info, type=PoolInfo), stopping=stop is not None) for info, stop in found]
+        pools = [_pool_of(*row) for row in found]
         return sorted(pools, key=lambda pool: pool.name)
 
-    async def stop_pools(self, pools: Sequence[PoolInfo], *, now: bool, leave_running: bool) -> None:
+    async def stop_pools(self, runs: Sequence[str], *, now: bool, leave_running: bool) -> None:
         how = "now" if now else "leave" if leave_running else "stop"
 
         async def stop(connection: Connection) -> None:
-            await connection.execute(
-                "UPDATE aqueue.pool SET stop = %s WHERE run = ANY(%s)", (how, [pool.run for pool in pools])
-            )
+            await connection.execute("UPDATE aqueue.pool SET stop = %s WHERE run = ANY(%s)", (how, list(runs)))
             await notices.send(connection, [Told()])
 
         await self._links.change(stop)
+        self._listen()
+        while True:
+            self._pool_left.clear()
+            if not any(pool.run in runs for pool in await self.pools()):
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK):
+                    await self._pool_left.wait()
 
     async def _rescue(self, connection: Connection) -> None:
         for line in await rescue.rescue(connection, self.max_interruptions):
@@ -367,6 +377,8 @@ class PostgresStore:
         if isinstance(notice, Ended):
             for name in notice.ids:
                 self._tell(name)
+        elif isinstance(notice, Left):
+            self._pool_left.set()
         elif self._serving is None:
             return
         elif isinstance(notice, Told):
@@ -380,3 +392,8 @@ class PostgresStore:
         if self._serving is not None:
             self._serving.exchange.sweep()
             self._serving.membership.told()
+
+
+def _pool_of(info: str, stop: str | None, busy: int) -> PoolInfo:
+    pool = msgspec.json.decode(info, type=PoolInfo)
+    return replace(pool, stopping=pool.stopping or stop is not None, busy=busy)
