@@ -38,7 +38,7 @@ async def awaited(connection: Connection, name: str) -> Job:
 async def unknown(connection: Connection, name: str) -> UnknownJob:
     """The complaint that there is no such job."""
     used = await connection.execute("SELECT FROM aqueue.chosen_id WHERE id = %s", (name,))
-    gone = " (it was removed; ids are never used again)" if await used.fetchone() else ""
+    gone = " (it was removed; ids are never used again)" if await used.fetchone() is not None else ""
     return UnknownJob(f"no job has the id {printable(name)!r}{gone}")
 
 
