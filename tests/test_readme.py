@@ -6,6 +6,7 @@ block is a program. An HTML comment before a block says what is special about it
 
     pool            a pool runs meanwhile, as in another terminal
     foreground      the block is a pool that runs until Ctrl-C
+    database        the queue is in an empty database
     whole library   takes a minute, so it runs only where WHOLE_STDLIB is set
     run, test       set up the project itself: .ci/run executes these
 """
@@ -142,9 +143,11 @@ def check(reader: Reader, block: Block) -> None:
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_what_a_section_shows_works(section: str, tmp_path: Path) -> None:
+def test_what_a_section_shows_works(section: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     reader = Reader(tmp_path)
     for block in (block for block in RUN if block.section == section):
+        if block.mark == "database":
+            reader.environ["AQUEUE_STORE"] = request.getfixturevalue("database")
         if block.mark == "pool":
             with reader.pool():
                 check(reader, block)
@@ -154,7 +157,7 @@ def test_what_a_section_shows_works(section: str, tmp_path: Path) -> None:
 
 def test_marks_are_known_and_the_set_up_commands_are_there_for_ci() -> None:
     marks = [block.mark for block in BLOCKS if block.mark]
-    assert set(marks) <= {"pool", "foreground", "whole library", *BY_CI}
+    assert set(marks) <= {"pool", "foreground", "database", "whole library", *BY_CI}
     assert sorted(mark for mark in marks if mark in BY_CI) == sorted(BY_CI)
     assert len(BLOCKS) == len(re.findall("^```", TEXT, re.MULTILINE)) / 2
     assert {block.kind for block in BLOCKS} == {"sh", "console", "python", "text"}
@@ -171,7 +174,7 @@ def table_after(heading: str) -> list[list[str]]:
 def test_the_table_of_settings_is_that_of_the_code() -> None:
     defaults = Config(store="`$XDG_DATA_HOME/aqueue`")
     shown = {name: getattr(defaults, name) for name in SETTINGS}
-    plain = {name: f"{value:g}" if isinstance(value, float) else str(value or 0) for name, value in shown.items()}
+    plain = {name: f"{value:g}" if isinstance(value, float) else "0" if value is None else str(value) for name, value in shown.items()}
     plain["keep"] = "2592000"
     expected = [[f"`{name}`", plain[name], setting.rule, setting.why] for name, setting in SETTINGS.items()]
     assert table_after("Settings") == expected
