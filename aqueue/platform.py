@@ -97,13 +97,13 @@ def shell_line(command: str, token: str) -> str:
 
     The status is written by the outer shell, which outlives the pool. The command has a shell of its own, so
     that nothing in it (exec, exit, trap, `$$`, a syntax error) can evade that or mean something else than under
-    `sh -c`; a command of plain words means the same in a subshell, which costs half as much. A signal handler,
-    unlike ignoring, is not inherited: a signal to the group ends the command as usual and leaves the outer shell
-    to report it. What the shell remarks on a child that a signal killed goes to the same file.
+    `sh -c`; a command of plain words means the same in a subshell, which costs half as much, and a builtin that
+    only tells or compares needs no process at all. A signal handler, unlike ignoring, is not inherited: a signal to
+    the group ends the command as usual and leaves the outer shell to report it. What the shell remarks on a child
+    that a signal killed goes to the same file.
     """
-    inner = command if is_plain(command) else f"exec /bin/sh -c {shlex.quote(command)} sh"
     return (
-        f"exec 3>&2 2>&0;trap : {_SETTLE_SIGNALS};({inner}) </dev/null 2>&3 3>&-;"
+        f"exec 3>&2 2>&0;trap : {_SETTLE_SIGNALS};{_isolated(command)} </dev/null 2>&3 3>&-;"
         f's=$?;echo "{token} $s">&2;exit $s'
     )
 
@@ -121,10 +121,17 @@ _NOT_PLAIN = frozenset((*_RESERVED, *_EXTENSIONS, *_BUILTINS, "times", "local"))
 """First words that are shell language, or whose meaning depends on which shell they run in."""
 
 
-def is_plain(command: str) -> bool:
-    """Whether the shell only splits `command` into words: a program and its arguments, no shell language."""
-    match = _PLAIN.fullmatch(command)
-    return match is not None and match["name"] not in _NOT_PLAIN
+_TELLING = frozenset(("true", "false", "echo", "printf", "pwd", "test"))
+"""Builtins that leave the shell which runs them as it was."""
+
+
+def _isolated(command: str) -> str:
+    """`command` in as much of a shell of its own as it takes; none of the forms is confused by a redirection
+    behind it. Of plain words, the shell knows only where they end: they are a program and its arguments."""
+    plain = _PLAIN.fullmatch(command)
+    if plain is None or plain["name"] in _NOT_PLAIN:
+        return f"(exec /bin/sh -c {shlex.quote(command)} sh)"
+    return command if plain["name"] in _TELLING else f"({command})"
 
 
 def signal_group(group: int, number: int) -> bool:
