@@ -108,8 +108,19 @@ def shell_line(command: str, token: str) -> str:
     )
 
 
-SHELL = "sh"
-"""What runs `shell_line`, found on PATH; messages of the shell begin with this name."""
+class _Shell(str):
+    """A program's name as its `argv[0]`, which `subprocess` takes as it is, and its path as the file to execute,
+    which `subprocess` encodes first. With a mere name it would try every directory of PATH, at each start."""
+
+    path: bytes
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        return self.path
+
+
+SHELL = _Shell("sh")
+"""What runs `shell_line`; messages of the shell begin with this name."""
+SHELL.path = b"/bin/sh"
 
 _SAFE = r"[A-Za-z0-9_./:@%+,-]"
 _WORD = r"""(?:[A-Za-z0-9_./:@%+,=-]|'[^'\n\0]*'|"[^"$`\\!\n\0]*")+"""
