@@ -7,17 +7,51 @@ Output files are named by the job's sequence number and the attempt, never by an
 import contextlib
 import os
 import re
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from aqueue.errors import StoreError
 from aqueue.job import Job
 
-READ = os.O_RDONLY | os.O_CLOEXEC
-CREATE = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+_READ = os.O_RDONLY | os.O_CLOEXEC
+_CREATE = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 _APPEND = os.O_CREAT | os.O_APPEND | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 STATUS_TAIL = 4096
-_STATUS_LINE = re.compile(r"[0-9a-f]+\.\d+\.\d+-\d+ \d+", re.ASCII)
+_TOKEN = re.compile(r"(\w+)\.(\d+)\.(\d+)-(\d+)", re.ASCII)
+_STATUS_LINE = re.compile(rf"{_TOKEN.pattern} \d+", re.ASCII)
+
+
+class Token(NamedTuple):
+    """The name of an attempt among all that there ever were in the store: `RUN.SLOT.SEQ-ATTEMPT`."""
+
+    run: str
+    """The pool's."""
+    slot: int
+    """The number of its worker."""
+    seq: int
+    """The job's."""
+    attempt: int
+    """1 is the first."""
+
+    @classmethod
+    def parse(cls, text: str) -> "Token | None":
+        """The token that `text` is; None if it is something else."""
+        match = _TOKEN.fullmatch(text)
+        return None if match is None else cls(match[1], int(match[2]), int(match[3]), int(match[4]))
+
+    def __str__(self) -> str:
+        return f"{self.run}.{self.slot}.{self.seq}-{self.attempt}"
+
+
+class Status(NamedTuple):
+    """How an attempt ended: see `parse_status`."""
+
+    code: int | None
+    remark: str
+    written_at: datetime | None
+    """When the last line of the file was written: it is the slot's last attempt's."""
 
 
 class Files:
@@ -39,49 +73,43 @@ class Files:
         """The file with the output of an attempt (1 is the first); `stream` is `out` or `err`."""
         return f"{self._output_prefix}{seq}-{attempt}.{stream}"
 
+    def create_output(self, job: Job, stream: str) -> int:
+        """A descriptor of the new, empty file for what the latest attempt of `job` prints."""
+        return os.open(self.output_path(job.seq, len(job.history), stream), _CREATE, 0o600)
+
     def open_status(self, run: str, slot: int) -> int:
         """A descriptor of the file to which worker `slot` of pool `run` has its exit statuses written."""
         return os.open(self._status_path(run, slot), _APPEND, 0o600)
 
-    def find_status(self, token: str) -> tuple[int | None, str]:
-        """What the shell of the attempt `token` wrote of its end: see `parse_status`."""
-        run, slot, _ = token.split(".", 2)
-        try:
-            text = self._status_path(run, int(slot)).read_text("utf-8", "replace")
-        except FileNotFoundError:
-            return None, ""
-        return parse_status(text, token)
+    def find_status(self, token: str) -> Status:
+        """What the shell of the attempt `token` wrote of its end."""
+        attempt = self.known(token)
+        if attempt is None:
+            return Status(None, "", None)
+        path = self._status_path(attempt.run, attempt.slot)
+        code, remark = parse_status(path.read_text("utf-8", "replace"), token)
+        return Status(code, remark, datetime.fromtimestamp(path.stat().st_mtime, UTC))
 
-    def status_time(self, token: str) -> datetime:
-        """When the last line of the file with the status of `token` was written: it is the slot's last attempt's."""
-        run, slot, _ = token.split(".", 2)
-        return datetime.fromtimestamp(self._status_path(run, int(slot)).stat().st_mtime, UTC)
+    def known(self, token: str) -> Token | None:
+        """The attempt of this store that `token` names, if it does name one."""
+        attempt = Token.parse(token)
+        return attempt if attempt and self._status_path(attempt.run, attempt.slot).exists() else None
 
-    def has_statuses(self) -> bool:
-        """Whether a pool has left exit statuses behind."""
-        return any(self.status.iterdir())
-
-    def tokens(self) -> list[str]:
+    def tokens(self) -> list[Token]:
         """The attempts whose exit status pools have left behind."""
         lines = [line for path in self.status.iterdir() for line in path.read_text("utf-8", "replace").splitlines()]
-        return [line.rpartition(" ")[0] for line in lines if _STATUS_LINE.fullmatch(line)]
+        found = [Token.parse(line.rpartition(" ")[0]) for line in lines if _STATUS_LINE.fullmatch(line)]
+        return [token for token in found if token is not None]
 
-    def knows(self, token: str) -> bool:
-        """Whether `token` is that of an attempt of this store."""
-        run, _, rest = token.partition(".")
-        slot = rest.partition(".")[0]
-        return slot.isdigit() and self._status_path(run, int(slot)).exists()
+    def runs(self) -> set[str]:
+        """The pools that have left exit statuses behind."""
+        return {path.name.partition(".")[0] for path in self.status.iterdir()}
 
-    def drop_statuses(self, keep: frozenset[str] = frozenset()) -> None:
-        """Remove the status files of pools that are gone, but those of the runs in `keep`."""
+    def drop_statuses(self, runs: Collection[str]) -> None:
+        """Remove the status files of pools all of whose results are stored."""
         for path in self.status.iterdir():
-            if path.name.split(".")[0] not in keep:
+            if path.name.partition(".")[0] in runs:
                 path.unlink(missing_ok=True)
-
-    def drop_run(self, run: str) -> None:
-        """Remove the status files of pool `run`, all of whose results are stored."""
-        for path in self.status.glob(f"{run}.*"):
-            path.unlink(missing_ok=True)
 
     def _status_path(self, run: str, slot: int) -> Path:
         return self.status / f"{run}.{slot}"
@@ -90,8 +118,7 @@ class Files:
         """Remove what the attempts of `job` printed."""
         for attempt in range(1, len(job.history) + 1):
             for stream in ("out", "err"):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(self.output_path(job.seq, attempt, stream))
+                _remove(self.output_path(job.seq, attempt, stream))
 
     def peek(self, job: Job, stream: str) -> str:
         """The last `limit` bytes of what the latest attempt has printed so far."""
@@ -107,13 +134,12 @@ class Files:
         for stream, text in (("out", job.stdout), ("err", job.stderr)):
             whole = text is not None and len(text.encode()) < self.limit and "\N{REPLACEMENT CHARACTER}" not in text
             if whole and (success or not text):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(self.output_path(job.seq, len(job.history), stream))
+                _remove(self.output_path(job.seq, len(job.history), stream))
 
     def _tail(self, path: str) -> str:
         """A file's last `limit` bytes as text; nothing if there is no file."""
         try:
-            fd = os.open(path, READ)
+            fd = os.open(path, _READ)
         except OSError:
             return ""
         try:
@@ -122,6 +148,11 @@ class Files:
             return data.decode("utf-8", "replace")
         finally:
             os.close(fd)
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def parse_status(text: str, token: str) -> tuple[int | None, str]:

@@ -193,7 +193,7 @@ class Pool(Queue):
                 self.recovered = [*store.notes, *self._workers.notes]
                 await self._work(self._workers)
             if not self._workers.runner.left:
-                files.drop_run(store.run_id)
+                files.drop_statuses({store.run_id})
         finally:
             self._session = self._workers = None
             for changes in self._changes:

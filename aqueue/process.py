@@ -8,7 +8,7 @@ if this one is gone. A command that outlived its pool is adopted, and from then 
 import asyncio
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from msgspec.structs import replace
 
@@ -40,46 +40,57 @@ class Runner:
 
     async def run(self, job: Job) -> Outcome | None:
         """Run the command of a claimed job to its end; None if it was left running."""
-        command = self._begin(job)
-        try:
-            if command.ending is not None:
-                return self._ended(command, None, None)
-            try:
-                process = await self._start(job)
-            except (OSError, ValueError) as error:
-                command.end(f"cannot start: {_reason(error, job)}")
-                return self._ended(command, None, None)
-            except RuntimeError as error:  # it was started, but there was no thread to wait for it
-                command.end(f"cannot start: {error}")
-                alive = survivors().get(job.history[-1].token)
-                await self.end_survivors(command, alive.processes if alive else [])
-                return self._ended(command, None, None)
-            command.started(process.pid, job.timeout)
+        return await self._attend(job, self._run)
+
+    async def adopt(self, job: Job, leader: int) -> Outcome | None:
+        """Wait for a command that an earlier pool started and that runs as process `leader`; like `run`."""
+
+        async def wait(command: Command) -> Outcome | None:
+            command.started(leader, None if job.timeout is None else job.timeout - platform.process_age(leader))
             with command.left:
-                code = await process.wait()
-                if code or command.ending is not None:
-                    await self._end_group(command, code)
-                return replace(self._outcome(command, code), finished_at=command.ended_at)
-            self.left = True
-            disown(process)
+                await process_ended(leader)
+                return await self.conclude(command)
             return None
+
+        return await self._attend(job, wait)
+
+    async def _attend(self, job: Job, wait: Callable[[Command], Awaitable[Outcome | None]]) -> Outcome | None:
+        """Have the attempt among those that can be ended or left while `wait` sees to it."""
+        command = self.running[job.id] = Command(job, self.config.kill_after)
+        if self._leaving:
+            command.leave()
+        elif self._ending:
+            command.end(_STOPPED, interrupted=True)
+        try:
+            outcome = await wait(command)
+            self.left |= outcome is None
+            return outcome
         finally:
             command.release()
             del self.running[job.id]
 
-    async def adopt(self, job: Job, leader: int) -> Outcome | None:
-        """Wait for a command that an earlier pool started and that runs as process `leader`; like `run`."""
-        command = self._begin(job)
-        command.started(leader, None if job.timeout is None else job.timeout - platform.process_age(leader))
+    async def _run(self, command: Command) -> Outcome | None:
+        job = command.job
+        if command.ending is not None:
+            return self._ended(command, None, None)
         try:
-            with command.left:
-                await process_ended(leader)
-                return await self.conclude(command)
-            self.left = True
-            return None
-        finally:
-            command.release()
-            del self.running[job.id]
+            process = await self._start(job)
+        except (OSError, ValueError) as error:
+            command.end(f"cannot start: {_reason(error, job)}")
+            return self._ended(command, None, None)
+        except RuntimeError as error:  # it was started, but there was no thread to wait for it
+            command.end(f"cannot start: {error}")
+            alive = survivors().get(job.history[-1].token)
+            await self.end_survivors(command, alive.processes if alive else [])
+            return self._ended(command, None, None)
+        command.started(process.pid, job.timeout)
+        with command.left:
+            code = await process.wait()
+            if code or command.ending is not None:
+                await self._end_group(command, code)
+            return replace(self._outcome(command, code), finished_at=command.ended_at)
+        disown(process)
+        return None
 
     def end_all(self) -> None:
         """End what runs, and what is begun from now on."""
@@ -97,14 +108,6 @@ class Runner:
         for command in self.running.values():
             command.leave()
 
-    def _begin(self, job: Job) -> Command:
-        command = self.running[job.id] = Command(job, self.config.kill_after)
-        if self._leaving:
-            command.leave()
-        elif self._ending:
-            command.end(_STOPPED, interrupted=True)
-        return command
-
     async def end_survivors(self, command: Command, alive: list[int]) -> None:
         """End the processes of an attempt that are not this pool's children, or not known to it."""
         groups = set()
@@ -119,8 +122,7 @@ class Runner:
 
     async def conclude(self, command: Command) -> Outcome:
         """The outcome of an earlier pool's attempt whose shell has ended."""
-        token = command.job.history[-1].token
-        code, remark = self.files.find_status(token)
+        code, remark, written_at = self.files.find_status(command.job.history[-1].token)
         if code is None:
             await self._end_group(command, -platform.KILL)
             if command.ending is None:
@@ -128,7 +130,7 @@ class Runner:
             return self._ended(command, None, None)
         if command.ending is not None:
             await self._end_group(command, code)
-        return replace(self._ended(command, *_meaning(code, remark)), finished_at=self.files.status_time(token))
+        return replace(self._ended(command, *_meaning(code, remark)), finished_at=written_at)
 
     def close(self) -> None:
         """Let go of the slots' files. They stay until all that they say is stored."""
@@ -138,9 +140,9 @@ class Runner:
 
     async def _start(self, job: Job) -> asyncio.subprocess.Process:
         token = job.history[-1].token
-        out = os.open(self.files.output_path(job.seq, len(job.history), "out"), files.CREATE, 0o600)
+        out = self.files.create_output(job, "out")
         try:
-            err = os.open(self.files.output_path(job.seq, len(job.history), "err"), files.CREATE, 0o600)
+            err = self.files.create_output(job, "err")
             try:
                 return await asyncio.create_subprocess_shell(
                     platform.shell_line(job.command, token),

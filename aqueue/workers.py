@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from aqueue import platform
 from aqueue.command import Command
 from aqueue.config import Config
-from aqueue.files import Files
+from aqueue.files import Files, Token
 from aqueue.job import WAITING_STATES, Job, Outcome, State, utc_now
 from aqueue.lifecycle import claimed
 from aqueue.process import Runner
@@ -52,45 +52,44 @@ class Workers:
     async def recover(self) -> None:
         """Deal with every job that an earlier pool left in `processing`."""
         left = [job async for part in self.store.left_behind() for job in part]
-        running = survivors() if left or self.files.has_statuses() else {}
-        strays = {token: alive for token, alive in running.items() if self.files.knows(token)}
+        running = survivors() if left or self.files.runs() else {}
+        recorded = {job.history[-1].token for job in left}
+        others = [(self.files.known(token), alive) for token, alive in running.items() if token not in recorded]
+        strays = {attempt: alive for attempt, alive in others if attempt is not None}
         if left:
             async with create_task_group() as tasks:
                 for job in left:
-                    token = job.history[-1].token
-                    strays.pop(token, None)
-                    tasks.start_soon(self._recover_one, job, running.get(token))
+                    tasks.start_soon(self._recover_one, job, running.get(job.history[-1].token))
             if self._adopted:
                 plural = "command" if len(self._adopted) == 1 else "commands"
                 self.notes.append(f"adopted {len(self._adopted)} running {plural} of an earlier pool")
         await self._recover_unrecorded(strays)
         await self.store.flush()
-        keep = {job.history[-1].token.split(".")[0] for job, _ in self._adopted}
-        self.files.drop_statuses(frozenset(keep))
+        keep = {attempt.run for job, _ in self._adopted if (attempt := self.files.known(job.history[-1].token))}
+        self.files.drop_statuses(self.files.runs() - keep)
 
-    async def _recover_unrecorded(self, strays: dict[str, Survivors]) -> None:
+    async def _recover_unrecorded(self, strays: dict[Token, Survivors]) -> None:
         """Deal with attempts of waiting jobs: a claim survives the end of its pool, but not of one whose disk failed
         to sync it as well. One that has ended gets its result; one that runs is ended, and not run beside itself."""
-        ended = {token.rpartition(".")[2]: token for token in self.files.tokens()}
-        alive = {token.rpartition(".")[2]: stray for token, stray in strays.items()}
-        numbers = {int(attempt.partition("-")[0]) for attempt in (*ended, *alive)}
+        ended = {(token.seq, token.attempt): token for token in self.files.tokens()}
+        alive = {(token.seq, token.attempt): stray for token, stray in strays.items()}
+        numbers = {seq for seq, _ in (*ended, *alive)}
         if not numbers:
             return
         async for part in self.store.find(Query(states=WAITING_STATES, seqs=frozenset(numbers))):
             for job in part:
-                attempt = f"{job.seq}-{len(job.history) + 1}"
+                attempt = (job.seq, len(job.history) + 1)
                 if attempt in ended:
                     token = ended[attempt]
-                    worker = int(token.split(".")[1])
-                    job = claimed(job, worker=worker, token=token, now=self.files.status_time(token))
+                    began = self.files.find_status(str(token)).written_at or utc_now()
+                    job = claimed(job, worker=token.slot, token=str(token), now=began)
                     await self.store.settle(job, await self.runner.conclude(Command(job, self.config.kill_after)))
                 elif attempt in alive:
                     await self.runner.end_survivors(Command(job, self.config.kill_after), alive[attempt].processes)
 
     async def _recover_one(self, job: Job, alive: Survivors | None) -> None:
-        code, _ = self.files.find_status(job.history[-1].token)
         command = Command(job, self.config.kill_after)
-        if code is None and alive is not None:
+        if alive is not None and self.files.find_status(job.history[-1].token).code is None:
             if alive.shell is not None and self.config.orphans == "adopt":
                 self._adopted.append((job, alive.shell))
                 return

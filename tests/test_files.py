@@ -98,15 +98,16 @@ def test_removing_a_jobs_output_removes_that_of_every_attempt_and_of_no_other_jo
 
 def test_a_status_is_found_by_its_token(files: Files) -> None:
     (files.status / "run.3").write_text("run.3.1-1 0\nrun.3.2-1 7\n")
-    assert files.find_status("run.3.2-1") == (7, "")
-    assert files.find_status("run.3.9-1") == (None, "")
-    assert files.find_status("other.3.2-1") == (None, "")
+    assert files.find_status("run.3.2-1")[:2] == (7, "")
+    assert files.find_status("run.3.9-1")[:2] == (None, "")
+    assert files.find_status("other.3.2-1") == (None, "", None)
+    assert files.find_status("") == (None, "", None)
 
 
 def test_a_status_of_pools_that_are_gone_is_dropped_but_for_those_to_keep(files: Files) -> None:
     for name in ("old.1", "old.2", "adopted.1"):
         (files.status / name).touch()
-    files.drop_statuses(frozenset({"adopted"}))
+    files.drop_statuses(files.runs() - {"adopted"})
     assert [path.name for path in files.status.iterdir()] == ["adopted.1"]
 
 
