@@ -7,18 +7,22 @@ Output files are named by the job's sequence number and the attempt, never by an
 import contextlib
 import os
 import re
+from collections import deque
 from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from aqueue import platform
 from aqueue.errors import StoreError
 from aqueue.job import Job
 
 _READ = os.O_RDONLY | os.O_CLOEXEC
-_CREATE = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+_WRITE = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+_CREATE = os.O_CREAT | os.O_TRUNC | _WRITE
 _APPEND = os.O_CREAT | os.O_APPEND | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 STATUS_TAIL = 4096
+_MOST_SPARE = 64
 _TOKEN = re.compile(r"(\w+)\.(\d+)\.(\d+)-(\d+)", re.ASCII)
 _STATUS_LINE = re.compile(rf"{_TOKEN.pattern} \d+", re.ASCII)
 
@@ -63,6 +67,8 @@ class Files:
         self._output_prefix = f"{self.output}/"
         self.status = store / "status"
         self.limit = output_limit
+        self._spare: deque[str] = deque()
+        """Empty files that are not needed any more, for new ones: making and removing one for each attempt is dear."""
         try:
             for folder in (self.output, self.status):
                 folder.mkdir(mode=0o700, exist_ok=True)
@@ -75,7 +81,12 @@ class Files:
 
     def create_output(self, job: Job, stream: str) -> int:
         """A descriptor of the new, empty file for what the latest attempt of `job` prints."""
-        return os.open(self.output_path(job.seq, len(job.history), stream), _CREATE, 0o600)
+        path = self.output_path(job.seq, len(job.history), stream)
+        while self._spare:
+            fd = _renewed(self._spare.popleft(), path)
+            if fd is not None:
+                return fd
+        return os.open(path, _CREATE, 0o600)
 
     def open_status(self, run: str, slot: int) -> int:
         """A descriptor of the file to which worker `slot` of pool `run` has its exit statuses written."""
@@ -125,7 +136,7 @@ class Files:
         return self._tail(self.output_path(job.seq, len(job.history), stream))
 
     def tidy(self, job: Job) -> None:
-        """Remove the files of an attempt that say no more than the record, once the record is durable: all of a
+        """Let go of the files of an attempt that say no more than the record, once the record is durable: all of a
         success that fits in, else only empty ones."""
         latest = job.latest
         if latest is None or latest.finished_at is None:
@@ -134,7 +145,16 @@ class Files:
         for stream, text in (("out", job.stdout), ("err", job.stderr)):
             whole = text is not None and len(text.encode()) < self.limit and "\N{REPLACEMENT CHARACTER}" not in text
             if whole and (success or not text):
-                _remove(self.output_path(job.seq, len(job.history), stream))
+                path = self.output_path(job.seq, len(job.history), stream)
+                if text or len(self._spare) == _MOST_SPARE:
+                    _remove(path)
+                else:
+                    self._spare.append(path)
+
+    def close(self) -> None:
+        """Remove the files that were kept for new ones."""
+        while self._spare:
+            _remove(self._spare.popleft())
 
     def _tail(self, path: str) -> str:
         """A file's last `limit` bytes as text; nothing if there is no file."""
@@ -148,6 +168,22 @@ class Files:
             return data.decode("utf-8", "replace")
         finally:
             os.close(fd)
+
+
+def _renewed(spare: str, path: str) -> int | None:
+    """A descriptor of the file `spare`, which becomes `path`; None if it is not empty any more, or if somebody else
+    still has it, open or under another name."""
+    try:
+        os.rename(spare, path)  # from now on, nobody comes to open it
+        fd = os.open(path, _WRITE)
+    except FileNotFoundError:  # its job was removed
+        return None
+    info = os.fstat(fd)
+    if info.st_size == 0 and info.st_nlink == 1 and platform.nobody_else_has_open(fd):
+        return fd
+    os.close(fd)
+    os.unlink(path)
+    return None
 
 
 def _remove(path: str) -> None:

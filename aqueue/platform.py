@@ -44,6 +44,18 @@ def sync_directory(path: Path) -> None:
         os.close(fd)
 
 
+def nobody_else_has_open(fd: int) -> bool:
+    """Whether it is certain that the file of `fd` is open nowhere else: only then does Linux grant a write lease."""
+    if sys.platform != "linux":
+        return False
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError:
+        return False
+    return True
+
+
 def private_directory(path: Path) -> None:
     """Make sure `path` is a directory that only its owner, this user, can enter; create it if missing.
 

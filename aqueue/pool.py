@@ -192,6 +192,7 @@ class Pool(Queue):
                 await self._workers.recover()
                 self.recovered = [*store.notes, *self._workers.notes]
                 await self._work(self._workers)
+            files.close()
             if not self._workers.runner.left:
                 files.drop_statuses({store.run_id})
         finally:

@@ -1,5 +1,7 @@
 """What attempts leave behind."""
 
+import os
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -64,7 +66,55 @@ def test_output_that_is_gone_reads_as_nothing(files: Files, job: Job) -> None:
 def test_a_success_keeps_no_file_that_says_no_more_than_the_record(files: Files, job: Job) -> None:
     out, err = write(files, b"hello"), write(files, b"", "err")
     files.tidy(ended(job, 0, stdout="hello"))
+    files.close()
     assert (out.exists(), err.exists()) == (False, False)
+
+
+def following(files: Files, job: Job) -> int:
+    """The number of the file that the next job's output goes to; it is empty."""
+    fd = files.create_output(replace(job, seq=8), "out")
+    assert Path(files.output_path(8, 2, "out")).read_bytes() == b""
+    number = os.fstat(fd).st_ino
+    os.close(fd)
+    return number
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can tell whether a file is open elsewhere")
+def test_an_empty_file_that_is_not_needed_any_more_is_used_again(files: Files, job: Job) -> None:
+    path = write(files, b"")
+    number = path.stat().st_ino
+    files.tidy(ended(job, 0))
+    assert following(files, job) == number
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("mode", ["rb", "ab"])
+def test_a_file_that_somebody_still_reads_or_writes_is_not_used_again(files: Files, job: Job, mode: str) -> None:
+    path = write(files, b"")
+    with path.open(mode) as held:
+        files.tidy(ended(job, 0))
+        assert following(files, job) != os.fstat(held.fileno()).st_ino
+
+
+def test_a_file_that_a_command_has_linked_to_is_not_used_again(files: Files, job: Job, tmp_path: Path) -> None:
+    path, link = write(files, b""), tmp_path / "mine"
+    link.hardlink_to(path)
+    files.tidy(ended(job, 0))
+    assert following(files, job) != link.stat().st_ino
+
+
+def test_a_file_that_was_written_to_after_all_is_not_used_again(files: Files, job: Job) -> None:
+    path = write(files, b"")
+    files.tidy(ended(job, 0))
+    path.write_bytes(b"late")
+    following(files, job)
+
+
+def test_a_file_that_has_been_removed_with_its_job_is_not_missed(files: Files, job: Job) -> None:
+    write(files, b"")
+    files.tidy(ended(job, 0))
+    files.remove_output(job)
+    following(files, job)
 
 
 def test_a_file_that_says_more_than_the_record_stays(files: Files, job: Job) -> None:
@@ -77,12 +127,14 @@ def test_a_failed_attempts_output_stays_but_an_empty_file_goes(files: Files, job
     for failure in (ended(job, 1, stdout="x"), ended(job, 0, stdout="x", error="time limit of 1 s exceeded")):
         out, err = write(files, b"x"), write(files, b"", "err")
         files.tidy(failure)
+        files.close()
         assert (out.exists(), err.exists()) == (True, False)
 
 
 def test_a_running_attempts_files_are_left_alone(files: Files, job: Job) -> None:
     out = write(files, b"")
     files.tidy(replace(job, stdout="", stderr=""))
+    files.close()
     assert out.exists()
 
 

@@ -126,7 +126,7 @@ async def test_output_of_any_size_is_kept_in_a_file(config: Config, store: Path)
 async def test_short_output_of_a_success_leaves_no_file(config: Config, store: Path) -> None:
     async with Pool(config=config) as pool:
         assert (await run(pool, "echo hi")).stdout == "hi\n"
-        assert list((store / "output").iterdir()) == []
+    assert list((store / "output").iterdir()) == []
 
 
 async def test_a_job_that_runs_can_be_looked_at(config: Config, ready: Pipe) -> None:
