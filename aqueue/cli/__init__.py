@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command, get_command_from_info, get_group
 
+from aqueue import __version__
 from aqueue.cli import session
 from aqueue.errors import AqueueError, printable
 
@@ -73,9 +74,7 @@ def root(
 ) -> None:
     """A durable job queue for shell commands: retries with backoff, a dead letter queue, one worker pool."""
     if version:
-        from importlib.metadata import version as installed
-
-        typer.echo(f"aqueue {installed('aqueue')}")
+        typer.echo(f"aqueue {__version__}")
         raise typer.Exit
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())

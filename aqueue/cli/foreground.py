@@ -10,7 +10,7 @@ from collections import Counter
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
-from aqueue import url
+from aqueue import __version__, url
 from aqueue.cli import session
 from aqueue.cli.log import TextLine, json_line
 from aqueue.config import Config
@@ -80,12 +80,10 @@ class _Foreground:
         return 1 if self._drain and self._ended[State.DEAD] else 0
 
     def _say_hello(self) -> None:
-        from importlib.metadata import version
-
         count = self._config.workers
         queues = f", queues {', '.join(self._queues)}" if self._queues else ""
         store = url.shown(self._config.store)
-        self._say(f"aqueue {version('aqueue')}: {count} worker{'s'[: count != 1]} on {store}{queues}")
+        self._say(f"aqueue {__version__}: {count} worker{'s'[: count != 1]} on {store}{queues}")
         self._say("stop with Ctrl-C, or: aqueue worker stop")
         for line in self._pool.recovered:
             self._say(line)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -20,7 +21,7 @@ def test_queueing_imports_nothing_that_it_does_not_need(cli: Cli) -> None:
 
 
 def test_the_version_is_printed(cli: Cli) -> None:
-    assert cli("--version").stdout.startswith("aqueue 0.")
+    assert cli("--version").stdout == f"aqueue {version('aqueue')}\n"
 
 
 def test_help_lists_every_command_and_each_has_help(cli: Cli) -> None:
