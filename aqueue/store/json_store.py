@@ -272,7 +272,10 @@ class JsonStore:
 
     async def expire(self, before: datetime, gone: Callable[[Job], None]) -> datetime | None:
         oldest: datetime | None = None
-        async for part in self.find(Query(states=frozenset({State.COMPLETED, State.CANCELLED}))):
+        states = frozenset({State.COMPLETED, State.CANCELLED})
+        # With the limit, the search is over before it comes to a backlog that is behind them.
+        count = sum(numbers[state] for numbers in self._counts.values() for state in states)
+        async for part in self.find(Query(states=states, limit=count)):
             times = {job.id: job.updated_at or job.created_at for job in part}
             expired = [name for name, time in times.items() if time < before]
             if expired:
