@@ -277,12 +277,11 @@ class JsonStore:
         count = sum(numbers[state] for numbers in self._counts.values() for state in states)
         async for part in self.find(Query(states=states, limit=count)):
             times = {job.id: job.updated_at or job.created_at for job in part}
-            expired = [name for name, time in times.items() if time < before]
-            if expired:
-                for job in await self.remove(expired):
+            if min(times.values()) < before:
+                for job in await self.remove([name for name, time in times.items() if time < before]):
                     gone(job)
-            kept = [time for time in times.values() if time >= before]
-            oldest = min([*kept, *([oldest] if oldest else [])], default=None)
+                    del times[job.id]
+            oldest = min([*([oldest] if oldest else []), *times.values()], default=None)
         return oldest
 
     # Nobody shares a directory

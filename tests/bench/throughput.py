@@ -62,7 +62,7 @@ def queued_and_drained(count: int) -> float:
 
 def flat(quick: bool) -> list[Figure]:
     """Jobs a second while much is pending, or much that has finished is kept."""
-    many, kept, rounds, window = (100_000, 20_000, 2, 200) if quick else (1_000_000, 100_000, 5, 900)
+    many, kept, rounds, window = (100_000, 20_000, 1, 300) if quick else (1_000_000, 100_000, 5, 900)
     with sandbox() as full:
         stores.fill(full.store, stores.runnable(many))
         few, much, old = medians(
