@@ -72,7 +72,7 @@ def _groups(folder: Path) -> set[int]:
     files = Files(folder, 0)
     groups = set()
     for token, alive in survivors().items():
-        if files.knows(token) and alive.shell is not None:
+        if files.known(token) is not None and alive.shell is not None:
             for pid in alive.processes:
                 try:
                     groups.add(os.getpgid(pid))

@@ -174,8 +174,8 @@ def table_after(heading: str) -> list[list[str]]:
 def test_the_table_of_settings_is_that_of_the_code() -> None:
     defaults = Config(store="`$XDG_DATA_HOME/aqueue`")
     shown = {name: getattr(defaults, name) for name in SETTINGS}
-    plain = {name: f"{value:g}" if isinstance(value, float) else "0" if value is None else str(value) for name, value in shown.items()}
-    plain["keep"] = "2592000"
+    plain = {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in shown.items()}
+    plain |= {"keep": "2592000", "timeout": "0"}
     expected = [[f"`{name}`", plain[name], setting.rule, setting.why] for name, setting in SETTINGS.items()]
     assert table_after("Settings") == expected
 
