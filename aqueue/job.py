@@ -73,8 +73,9 @@ class Job(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A job as it stands after its latest change.
 
     `seq` is its number in order of arrival and never used again; files are named by it. `run_at` is None
-    for as soon as possible. `stdout` and `stderr` are what the latest attempt printed (its tail where it
-    is long); they are None where the store was not asked for them.
+    for as soon as possible; `delay` is how many seconds before `run_at` it was put in line, None where a time
+    by the wall clock was asked for. `stdout` and `stderr` are what the latest attempt printed (its tail where
+    it is long); they are None where the store was not asked for them.
     """
 
     id: str
@@ -88,6 +89,7 @@ class Job(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     queue: str = "default"
     priority: int = 0
     run_at: datetime | None = None
+    delay: float | None = None
     timeout: float | None = None
     backoff_base: float = 2.0
     backoff_max: float = 3600.0
@@ -109,6 +111,16 @@ class Job(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     def due_at(self) -> datetime:
         """When the job may start."""
         return self.run_at or self.created_at
+
+    @property
+    def wait(self) -> float | None:
+        """How many seconds there were from when the job was put in line until it may start, whatever the wall
+        clock is set to; None if it is to start at a time by that clock."""
+        if self.run_at is None:
+            return 0.0
+        if self.state is State.FAILED and self.updated_at is not None:
+            return (self.run_at - self.updated_at).total_seconds()
+        return self.delay
 
     @property
     def exit_code(self) -> int | None:

@@ -17,11 +17,11 @@ _SHARED = sorted(set(JobSpec.__struct_fields__) - {"command", "id", "delay", "ru
 
 def new_job(spec: JobSpec, *, job_id: str, seq: int, now: datetime) -> Job:
     """The job that a stamped and validated `spec` becomes when it is stored."""
-    run_at = spec.run_at.astimezone(UTC) if spec.run_at else None
-    if spec.delay:
-        run_at = now + timedelta(seconds=spec.delay)
+    run_at, delay = spec.run_at.astimezone(UTC) if spec.run_at else None, spec.delay or None
+    if delay is not None:
+        run_at = now + timedelta(seconds=delay)
     given = {name: value for name in _SHARED if (value := getattr(spec, name)) is not None}
-    return Job(id=job_id, seq=seq, command=spec.command, created_at=now, run_at=run_at, **given)
+    return Job(id=job_id, seq=seq, command=spec.command, created_at=now, run_at=run_at, delay=delay, **given)
 
 
 def claimed(job: Job, *, worker: int, token: str, now: datetime, host: str | None = None) -> Job:
@@ -46,11 +46,12 @@ def settled(job: Job, outcome: Outcome, *, now: datetime, max_interruptions: int
     )
     attempts = job.attempts + (not outcome.interrupted and not outcome.cancelled)
     interruptions = job.interruptions + outcome.interrupted
-    run_at = job.run_at
+    run_at, delay = job.run_at, job.delay
     if outcome.cancelled:
         state = State.CANCELLED
     elif outcome.interrupted:
         state = State.PENDING if interruptions < max_interruptions else State.DEAD
+        delay = 0.0  # its time had come already
         if state is State.DEAD:
             attempt = replace(attempt, error=f"interrupted {interruptions} times; last: {outcome.error}")
     elif outcome.success:
@@ -68,6 +69,7 @@ def settled(job: Job, outcome: Outcome, *, now: datetime, max_interruptions: int
         interruptions=interruptions,
         updated_at=now,
         run_at=run_at,
+        delay=delay,
         history=(*job.history[:-1], attempt),
         stdout=outcome.stdout,
         stderr=outcome.stderr,
@@ -88,4 +90,4 @@ def retried(job: Job, *, now: datetime) -> Job:
     """
     if job.state not in (State.DEAD, State.CANCELLED):
         raise InvalidRequest(f"job {job.id} is {job.state}: only a dead or cancelled job can be retried")
-    return replace(job, state=State.PENDING, attempts=0, interruptions=0, updated_at=now, run_at=now)
+    return replace(job, state=State.PENDING, attempts=0, interruptions=0, updated_at=now, run_at=now, delay=0.0)

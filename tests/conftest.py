@@ -141,6 +141,11 @@ def open_files() -> dict[int, str]:
     return found
 
 
+@pytest.fixture(name="open_files")
+def _open_files() -> Callable[[], dict[int, str]]:
+    return open_files
+
+
 def children() -> list[psutil.Process]:
     """The processes that came from this one and have not ended."""
     return psutil.Process().children(recursive=True)

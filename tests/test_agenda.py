@@ -1,17 +1,20 @@
 """Which job is next."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
 from msgspec.structs import replace
 
-from aqueue.job import Job, State
+from aqueue.job import Job, Outcome, State
+from aqueue.lifecycle import claimed, retried, settled
 from aqueue.store.agenda import Agenda
 
 NOW = 1_000_000.0
 """The wall clock, a POSIX timestamp."""
 CLOCK = 50.0
 """The steady clock at that moment."""
+DAY = 86400.0
 
 
 def at(seconds: float) -> datetime:
@@ -36,8 +39,12 @@ class Board:
         return self.agenda.put(job, NOW, CLOCK)
 
     def next_due(self) -> float | None:
-        later = self.agenda.peek_later()
-        return None if later is None else later[0] - CLOCK
+        later = self.agenda.peek_later(NOW, CLOCK)
+        return None if later is None else later[0]
+
+    def after(self, seconds: float) -> int:
+        """Let so much time pass; how many jobs have become due."""
+        return self.agenda.advance(NOW + seconds, CLOCK + seconds)
 
     def order(self) -> list[str]:
         names = []
@@ -83,16 +90,16 @@ def test_a_job_that_is_not_due_waits_whatever_its_priority(board: Board) -> None
 
 def test_a_job_starts_when_its_time_has_come_and_not_before(board: Board) -> None:
     board.put(waiting("a", 1, due=NOW + 10))
-    assert board.agenda.advance(CLOCK + 9.999) == 0
+    assert board.after(9.999) == 0
     assert board.agenda.pop() is None
-    assert board.agenda.advance(CLOCK + 10) == 1
+    assert board.after(10) == 1
     assert board.order() == ["a"]
 
 
 def test_jobs_that_become_due_together_start_by_priority(board: Board) -> None:
     board.put(waiting("low", 1, due=NOW + 1))
     board.put(waiting("high", 2, due=NOW + 2, priority=1))
-    assert board.agenda.advance(CLOCK + 5) == 2
+    assert board.after(5) == 2
     assert board.order() == ["high", "low"]
 
 
@@ -108,13 +115,13 @@ def test_a_job_that_was_removed_is_skipped_also_where_it_is_waited_for(board: Bo
     board.put(waiting("b", 2, due=NOW + 8))
     del board.jobs["a"]
     assert board.next_due() == 8
-    assert board.agenda.advance(CLOCK + 9) == 1
+    assert board.after(9) == 1
 
 
 def test_a_job_put_in_again_for_another_time_starts_once(board: Board) -> None:
     board.put(waiting("a", 1, due=NOW + 5))
     board.put(waiting("a", 1, due=NOW + 2))
-    assert board.agenda.advance(CLOCK + 9) == 1
+    assert board.after(9) == 1
     assert board.order() == ["a"]
 
 
@@ -125,10 +132,55 @@ def test_an_id_that_another_job_has_now_is_not_taken_for_the_first(board: Board)
     assert board.order() == ["b", "a"]
 
 
-def test_a_wall_clock_that_was_set_meanwhile_changes_no_wait(board: Board) -> None:
+def delayed(name: str, seq: int, seconds: float) -> Job:
+    return replace(waiting(name, seq, due=NOW + seconds), delay=seconds)
+
+
+def failed(name: str, seq: int, seconds: float) -> Job:
+    return replace(waiting(name, seq, due=NOW + seconds), state=State.FAILED, updated_at=at(NOW))
+
+
+@pytest.mark.parametrize("make", [delayed, failed])
+@pytest.mark.parametrize("jump", [-DAY, DAY])
+def test_a_wall_clock_that_is_set_changes_no_wait(board: Board, make: Callable[..., Job], jump: float) -> None:
+    board.put(make("a", 1, 10))
+    assert board.agenda.peek_later(NOW + jump, CLOCK) == (10, board.jobs["a"])
+    assert board.agenda.advance(NOW + jump + 9.9, CLOCK + 9.9) == 0
+    assert board.agenda.advance(NOW + jump + 10, CLOCK + 10) == 1
+
+
+def test_a_time_comes_when_the_wall_clock_says_so_whatever_it_was_set_to(board: Board) -> None:
     board.put(waiting("a", 1, due=NOW + 10))
-    board.agenda.put(waiting("unknown", 2), NOW - 9999, CLOCK + 1)
-    assert board.agenda.advance(CLOCK + 10) == 1
+    assert board.agenda.peek_later(NOW - DAY, CLOCK + 10) == (DAY + 10, board.jobs["a"])
+    assert board.agenda.advance(NOW - DAY, CLOCK + 10) == 0
+    assert board.agenda.advance(NOW + 10, CLOCK + 11) == 1
+
+
+def test_of_waits_and_times_the_first_is_waited_for(board: Board) -> None:
+    board.put(waiting("time", 1, due=NOW + 10))
+    board.put(delayed("wait", 2, 20))
+    assert board.next_due() == 10
+    assert board.after(10) == 1
+    assert board.agenda.peek_later(NOW + 10, CLOCK + 10) == (10, board.jobs["wait"])
+
+
+@pytest.mark.parametrize("make", [delayed, failed])
+def test_a_wait_is_no_longer_than_it_was_when_the_wall_clock_was_set_back_while_there_was_no_pool(
+    board: Board, make: Callable[..., Job]
+) -> None:
+    board.jobs["a"] = make("a", 1, 10)
+    board.agenda.fill(NOW - DAY, CLOCK)
+    assert board.next_due() == 10
+
+
+def test_an_interrupted_or_revived_job_is_due_whatever_the_wall_clock_was_set_to(board: Board) -> None:
+    outcome = Outcome(interrupted=True)
+    running = claimed(waiting("a", 1, due=NOW), worker=1, token="t", now=at(NOW))
+    board.jobs["a"] = settled(running, outcome, now=at(NOW), max_interruptions=5)
+    dead = settled(replace(running, id="b", seq=2), outcome, now=at(NOW), max_interruptions=1)
+    board.jobs["b"] = retried(dead, now=at(NOW))
+    board.agenda.fill(NOW - DAY, CLOCK)
+    assert board.order() == ["a", "b"]
 
 
 def test_other_queues_are_left_alone() -> None:

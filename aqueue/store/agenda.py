@@ -1,9 +1,9 @@
 """Which job is next: the highest priority, then the earliest due time, then age.
 
-A pure data structure: it is told the time and never asks for it. Jobs that are not due yet wait in a heap of
-their own, by a steady clock: how long a job waits is settled when it is put in, and a wall clock that is set
-forward or back meanwhile neither starts it early nor forgets it. An entry is not searched for when its job
-changes: it no longer matches the job and is skipped.
+A pure data structure: it is told the time and never asks for it. Jobs that are not due yet are in two heaps. A wait
+(a delay, or the pause before a retry) ends by a steady clock: a wall clock that is set meanwhile makes it neither
+shorter nor longer. A time that was asked for comes when the wall clock says so. An entry is not searched for when
+its job changes: it no longer matches the job and is skipped.
 """
 
 import math
@@ -24,30 +24,36 @@ class Agenda:
         self._jobs = jobs
         self._queues = queues
         self._ready: list[_Ready] = []
-        self._later: list[_Later] = []
+        self._waits: list[_Later] = []
+        """What becomes due by the steady clock."""
+        self._times: list[_Later] = []
+        """What becomes due by the wall clock."""
 
     def fill(self, now: float, clock: float) -> None:
         """Take in every waiting job of the mapping. `now` is a POSIX timestamp, `clock` the steady clock's time
         at that moment; both in seconds."""
         for job in self._jobs.values():
             if job.state in WAITING_STATES and (not self._queues or job.queue in self._queues):
-                due = job.due_at.timestamp()
-                if job.run_at is None or due <= now:
-                    self._ready.append((-job.priority, due, job.seq, job.id))
+                if job.run_at is None:
+                    self._ready.append((-job.priority, job.created_at.timestamp(), job.seq, job.id))
                 else:
-                    self._later.append((_steady(due, now, clock), job.seq, job.id, due))
+                    self._place(job, now, clock)
         heapify(self._ready)
-        heapify(self._later)
 
     def put(self, job: Job, now: float, clock: float) -> bool:
         """Take in a waiting job; True if it can start now."""
-        if self._queues and job.queue not in self._queues:
-            return False
-        due = job.due_at.timestamp()
-        if job.run_at is None or due <= now:
+        return (not self._queues or job.queue in self._queues) and self._place(job, now, clock)
+
+    def _place(self, job: Job, now: float, clock: float) -> bool:
+        due, wait = job.due_at.timestamp(), job.wait
+        left = due - now if wait is None else min(due - now, wait)  # the wall clock may have been set back since
+        if left <= 0:
             heappush(self._ready, (-job.priority, due, job.seq, job.id))
             return True
-        heappush(self._later, (_steady(due, now, clock), job.seq, job.id, due))
+        if wait is None:
+            heappush(self._times, (due, job.seq, job.id, due))
+        else:
+            heappush(self._waits, (_rounded(left + clock), job.seq, job.id, due))
         return False
 
     def peek(self) -> Job | None:
@@ -67,26 +73,31 @@ class Agenda:
             heappop(self._ready)
         return job
 
-    def advance(self, clock: float) -> int:
-        """Let the jobs start that have become due by the steady clock's time `clock`; return how many."""
+    def advance(self, now: float, clock: float) -> int:
+        """Let the jobs start that are due at this time by the wall clock and by the steady one; return how many."""
         moved = 0
-        while self._later and self._later[0][0] <= clock:
-            _, seq, name, due = heappop(self._later)
-            job = self._current(seq, name, due)
-            if job is not None:
-                heappush(self._ready, (-job.priority, due, seq, name))
-                moved += 1
+        for heap, time in ((self._waits, clock), (self._times, now)):
+            while heap and heap[0][0] <= time:
+                _, seq, name, due = heappop(heap)
+                job = self._current(seq, name, due)
+                if job is not None:
+                    heappush(self._ready, (-job.priority, due, seq, name))
+                    moved += 1
         return moved
 
-    def peek_later(self) -> tuple[float, Job] | None:
-        """The job that becomes due next, and when, by the steady clock."""
-        while self._later:
-            at, seq, name, due = self._later[0]
-            job = self._current(seq, name, due)
-            if job is not None:
-                return at, job
-            heappop(self._later)
-        return None
+    def peek_later(self, now: float, clock: float) -> tuple[float, Job] | None:
+        """In how many seconds the next job becomes due, unless a clock is changed, and which one it is."""
+        first: tuple[float, Job] | None = None
+        for heap, time in ((self._waits, clock), (self._times, now)):
+            while heap:
+                at, seq, name, due = heap[0]
+                job = self._current(seq, name, due)
+                if job is not None:
+                    if first is None or at - time < first[0]:
+                        first = (at - time, job)
+                    break
+                heappop(heap)
+        return first
 
     def _current(self, seq: int, name: str, due: float) -> Job | None:
         job = self._jobs.get(name)
@@ -95,6 +106,6 @@ class Agenda:
         return None
 
 
-def _steady(due: float, now: float, clock: float) -> float:
-    """`due` by the steady clock, to the tenth of a millisecond: jobs that are due together stay so."""
-    return math.ceil((due + (clock - now)) * 10_000) / 10_000
+def _rounded(time: float) -> float:
+    """To the tenth of a millisecond, upward: jobs that are due together stay so."""
+    return math.ceil(time * 10_000) / 10_000

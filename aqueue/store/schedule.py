@@ -1,15 +1,22 @@
-"""Idle workers and the one timer: whoever waits for a job is woken when one can start, and nobody looks in vain."""
+"""Idle workers and the one timer: whoever waits for a job is woken when one can start, and nobody looks in vain.
+
+The timer is the event loop's, and is set anew when the wall clock is set or the machine has slept.
+"""
 
 import asyncio
+import os
 import time
 from collections import deque
 from collections.abc import Mapping
 
+from aqueue import clock
 from aqueue.job import Job
 from aqueue.store.agenda import Agenda
 
 _CLOCK_SET = 0.005
 """Seconds by which the clocks must part for the wall clock to count as set."""
+_CLOSE = 0.0001
+"""Seconds by which a timer may be late, rather than being set anew for each job."""
 
 
 class Schedule:
@@ -21,9 +28,11 @@ class Schedule:
         self._agenda = Agenda(jobs, queues)
         self._timer: asyncio.TimerHandle | None = None
         self._idle: deque[asyncio.Future[None]] = deque()
-        self._offset = self._loop.time() - time.time()
-        now, clock = self._now()
-        self._agenda.fill(now, clock)
+        self._changes = clock.watch_clocks()
+        if self._changes is not None:
+            self._loop.add_reader(self._changes, self._clocks_changed)
+        self._offset = clock.steady() - time.time()
+        self._agenda.fill(*self._now())
         self._set_timer()
 
     def put(self, job: Job) -> None:
@@ -51,7 +60,7 @@ class Schedule:
 
     def next_due(self) -> Job | None:
         """The job that waits for its time and comes first."""
-        later = self._agenda.peek_later()
+        later = self._agenda.peek_later(*self._now())
         return None if later is None else later[1]
 
     @property
@@ -63,12 +72,15 @@ class Schedule:
         """Set no more timers."""
         if self._timer is not None:
             self._timer.cancel()
+        if self._changes is not None:
+            self._loop.remove_reader(self._changes)
+            os.close(self._changes)
 
     def _now(self) -> tuple[float, float]:
         """The wall clock's time and the steady clock's. Their difference changes only where the wall clock was
         set, so that jobs that are due together stay so."""
         now = time.time()
-        offset = self._loop.time() - now
+        offset = clock.steady() - now
         if abs(offset - self._offset) > _CLOCK_SET:
             self._offset = offset
         return now, now + self._offset
@@ -82,14 +94,25 @@ class Schedule:
                 count -= 1
 
     def _set_timer(self) -> None:
-        later = self._agenda.peek_later()
-        if later is None or (self._timer is not None and self._timer.when() <= later[0]):
+        later = self._agenda.peek_later(*self._now())
+        if later is None:
             return
+        at = self._loop.time() + later[0]
         if self._timer is not None:
+            if self._timer.when() <= at + _CLOSE:
+                return
             self._timer.cancel()
-        self._timer = self._loop.call_at(later[0], self._ring)
+        self._timer = self._loop.call_at(at, self._ring)
 
     def _ring(self) -> None:
         self._timer = None
-        self._wake(self._agenda.advance(self._loop.time()))
+        self._wake(self._agenda.advance(*self._now()))
         self._set_timer()
+
+    def _clocks_changed(self) -> None:
+        """Start what is due now, and see anew how long the rest has to wait."""
+        assert self._changes is not None
+        clock.watch_on(self._changes)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._ring()

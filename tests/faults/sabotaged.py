@@ -4,7 +4,8 @@ The product holds no test code: this program patches the calls by which Python r
 real command line. FAULT is JSON: in the `nth` use of the function `call` of `os` on a file whose name contains
 `file`, do `kill before` it, `kill after` it, `kill halfway` (of a write), or `fail` with `error`; a failure lasts as
 long as the file `until_gone` exists. `set` maps dotted names of the product to other values. `clock` names a file:
-the wall clock is wrong by as many seconds as its text says.
+the wall clock and the steady one are wrong by as many seconds as its text says, and a byte in the named pipe of that
+name with `.changed` behind it tells so, as the system does.
 """
 
 import errno
@@ -16,6 +17,9 @@ import sys
 import time
 from datetime import UTC, datetime
 from typing import Any
+
+import aqueue.clock
+import aqueue.job
 
 
 def _file_of(target: Any) -> str:
@@ -54,22 +58,25 @@ def break_call(call: str, file: str, do: str, nth: int = 1, error: str = "EIO", 
     setattr(os, call, broken)
 
 
-def skew_clock(file: str) -> None:
-    """Let the wall clock, and nothing else, be wrong."""
-    real = time.time
+def skew_clocks(file: str) -> None:
+    """Let the clocks, and nothing else, be wrong: the event loop's timers go on as they were set."""
+    real, steady = time.time, aqueue.clock.steady
 
-    def skewed() -> float:
+    def wrong_by(which: int) -> float:
         with open(file) as text:
-            return real() + float(text.read() or 0)
+            return float(text.read().split()[which])
 
-    time.time = skewed
-    importlib.import_module("aqueue.job").utc_now = lambda: datetime.fromtimestamp(skewed(), UTC)
+    time.time = lambda: real() + wrong_by(0)
+    aqueue.clock.steady = lambda: steady() + wrong_by(1)
+    aqueue.clock.watch_clocks = lambda: os.open(f"{file}.changed", os.O_RDWR | os.O_NONBLOCK)
+    aqueue.clock.watch_on = lambda fd: os.read(fd, 1)
+    aqueue.job.utc_now = lambda: datetime.fromtimestamp(time.time(), UTC)
 
 
 def main() -> None:
     fault = json.loads(sys.argv.pop(1))
     if clock := fault.pop("clock", None):
-        skew_clock(clock)
+        skew_clocks(clock)
     for name, value in fault.pop("set", {}).items():
         module, _, attribute = name.rpartition(".")
         setattr(importlib.import_module(module), attribute, value)
