@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -191,7 +192,8 @@ class Client:
             if self._line is None:
                 return False
             try:
-                self._line.sendall(wire.pack(Hello()))
+                with suppress(ConnectionError):  # it may just be leaving; what it said before can still be read
+                    self._line.sendall(wire.pack(Hello()))
                 greeting = self._receive()
             except PoolGone:
                 return False
@@ -202,12 +204,10 @@ class Client:
 
     def _ask_pool(self, stream: Iterable[Request]) -> Iterator[Part]:
         assert self._line is not None
-        try:
+        with suppress(ConnectionError):  # it says why, if it can, in what it sent before
             for request in stream:
                 for data in wire.pack_parts(request):
                     self._line.sendall(data)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # it says why, if it can, in what it sent before
         while True:
             reply = self._receive()
             if isinstance(reply, Failed):

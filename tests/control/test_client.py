@@ -1,5 +1,6 @@
 """The command line's side of the door: the same answers with a pool and without one."""
 
+import socket
 import threading
 import time
 from pathlib import Path
@@ -154,6 +155,15 @@ def test_a_pool_that_dies_while_it_is_asked_is_said_to_be_gone(config: Config, s
         with pytest.raises(PoolGone):
             next(iter(watched))
         assert [job.id for job in jobs(client, Find())] == ["a"]
+
+
+def test_a_pool_that_dies_before_it_is_greeted_is_no_pool(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = socket.socketpair()
+    there.close()
+    lines = iter([here])
+    monkeypatch.setattr("aqueue.platform.connect", lambda _: next(lines, None))
+    with Client(config) as client:
+        assert [job.id for job in jobs(client, Enqueue([spec(id="a")]))] == ["a"]
 
 
 def test_a_damaged_store_is_refused_as_by_a_pool(config: Config, store: Path) -> None:
