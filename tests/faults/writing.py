@@ -48,6 +48,8 @@ def main(store: str, name: str) -> None:
         if expected[job] != "unknown":
             refused(add(job), DuplicateJob)
             refused(Retry([job]), InvalidRequest)
+    ask(f"{name}-0", Cancel([f"{name}-0"]), "cancelled")
+    ask(f"{name}-0", Retry([f"{name}-0"]), "completed")
     ask(f"{name}-1", Cancel([f"{name}-1"]), "cancelled")
     ask(f"{name}-2", Cancel([f"{name}-2"]), "cancelled")
     ask(f"{name}-2", Remove([f"{name}-2"]), None)
