@@ -7,18 +7,23 @@ that was not finished. Lines that cannot be read and output of no job are moved 
 import os
 import stat
 import time
-from collections.abc import Iterator
 from pathlib import Path
-
-import msgspec
+from typing import BinaryIO
 
 from aqueue.errors import UNREADABLE, DamagedStore
 from aqueue.platform import fdatasync, sync_directory
-from aqueue.store.recovery import FORMAT, Header, Removed, Together, decode_job, encode, is_blank
-
-_header = msgspec.json.Decoder(Header).decode
-_removed = msgspec.json.Decoder(Removed).decode
-_together = msgspec.json.Decoder(Together).decode
+from aqueue.store.lines import (
+    FORMAT,
+    Header,
+    Removed,
+    Together,
+    decode_header,
+    decode_job,
+    decode_special,
+    encode,
+    is_good,
+)
+from aqueue.store.reader import read_journal
 
 
 class Checkup:
@@ -55,55 +60,80 @@ class Checkup:
             return
         if not stat.S_ISREG(info.st_mode):
             raise DamagedStore(f"{self.journal} is not a regular file: move it away, or choose another store")
-        start = 0
+        with open(self.journal, "rb") as file:
+            size = info.st_size
+            try:
+                end, damaged = read_journal(file.fileno(), self.journal).end, False
+            except DamagedStore:
+                end, damaged = size, True
+            names = self._check_lines(file, end, batches=damaged)
+        if end < size:
+            self.problems.append(f"{self.journal}, from byte {end} on: torn by a crash, and never said to be stored")
+            self.bad.append((end, size))
+        self.seqs = set(names.values())
+
+    def _check_lines(self, file: BinaryIO, size: int, *, batches: bool) -> dict[str, int]:
+        """Note what is good and what is bad of the first `size` bytes, also whether `batches` are complete; return
+        the jobs' numbers by their ids."""
         names: dict[str, int] = {}
-        for number, line, wrong in self._lines():
+        start = missing = 0
+        batch = (0, 0, 0)
+        for number, line in enumerate(file, 1):
+            if start >= size:
+                break
             end = start + len(line)
+            wrong = self._wrong(number, line)
             if wrong:
                 self.problems.append(f"{self.journal}, line {number} (byte {start}): {wrong}")
                 self.bad.append((start, end))
             else:
-                self._note(line, names)
                 self._keep(start, end)
+            special = None if wrong or number == 1 else self._note(line, names)
+            if batches and missing and special is not None:
+                self._note_batch(*batch)
+            if isinstance(special, Together):
+                missing, batch = special.together, (number, start, end)
+            else:
+                missing = max(0, missing - 1) if special is None else 0
             start = end
-        self.seqs = set(names.values())
+        if batches and missing:
+            self._note_batch(*batch)
+        return names
+
+    def _note_batch(self, number: int, start: int, end: int) -> None:
+        where = f"{self.journal}, line {number} (byte {start})"
+        self.problems.append(f"{where}: the jobs that it says belong together are not behind it")
+        self.bad.append((start, end))
 
     def _keep(self, start: int, end: int) -> None:
         if self.good and self.good[-1][1] == start:
             start = self.good.pop()[0]
         self.good.append((start, end))
 
-    def _lines(self) -> Iterator[tuple[int, bytes, str | None]]:
-        """Each line, its number, and what is wrong with it."""
-        with open(self.journal, "rb") as file:
-            for number, line in enumerate(file, 1):
-                yield number, line, self._wrong(number, line)
-
     def _wrong(self, number: int, line: bytes) -> str | None:
         if not line.endswith(b"\n"):
             return "it has no end"
+        if number > 1:
+            return None if is_good(line) or not line.strip() else "it is no line of a journal"
         try:
-            if number == 1:
-                header = _header(line)
-                if header.aqueue > FORMAT:
-                    raise DamagedStore(f"{self.journal} has format {header.aqueue}, from a newer aqueue: upgrade")
-                self.next_seq = header.next_seq
-                return None
-            if not is_blank(line):
-                decode_job(line)
-        except UNREADABLE as error:
-            return "it does not name the format" if number == 1 else _neither(line, str(error))
+            header = decode_header(line)
+        except UNREADABLE:
+            return "it does not name the format"
+        if header.aqueue > FORMAT:
+            raise DamagedStore(f"{self.journal} has format {header.aqueue}, from a newer aqueue: upgrade")
+        self.next_seq = header.next_seq
         return None
 
-    def _note(self, line: bytes, names: dict[str, int]) -> None:
-        try:
+    def _note(self, line: bytes, names: dict[str, int]) -> Removed | Together | None:
+        """Take in a good line; return it if it is no job's."""
+        special = decode_special(line)
+        if special is None:
             job = decode_job(line)
-        except UNREADABLE:
-            if _is(_removed, line):
-                names.pop(_removed(line).removed, None)
-            return
-        names[job.id] = job.seq
-        self.next_seq = max(self.next_seq, job.seq + 1)
+            names[job.id] = job.seq
+            self.next_seq = max(self.next_seq, job.seq + 1)
+        elif isinstance(special, Removed):
+            names.pop(special.removed, None)
+        return special
 
     def _check_output(self) -> None:
         for file in sorted((self.path / "output").glob("*")):
@@ -141,20 +171,8 @@ class Checkup:
                 old.seek(start)
                 while old.tell() < end:
                     line = old.readline()
-                    if not head or not (_is(_together, line) or (start == 0 and _is(_header, line))):
+                    if not head or not (start == 0 or isinstance(decode_special(line), Together)):
                         new.write(line)
+                    start = old.tell()
             new.flush()
             fdatasync(new.fileno())
-
-
-def _neither(line: bytes, why: str) -> str | None:
-    return None if _is(_removed, line) or _is(_together, line) else why
-
-
-def _is(decode: object, line: bytes) -> bool:
-    assert callable(decode)
-    try:
-        decode(line)
-    except UNREADABLE:
-        return False
-    return True

@@ -9,8 +9,8 @@ from functools import partial
 
 from aqueue.job import Job
 from aqueue.store.journal import Batch
+from aqueue.store.lines import Removed, encode
 from aqueue.store.outputs import Outputs
-from aqueue.store.recovery import Removed, encode
 
 SLICE = 500
 """How many jobs are dealt with before others get their turn."""

@@ -1,16 +1,16 @@
 """The append-only JSON Lines file that is the store: group commit, recovery, compaction.
 
-The first line names the format. Every other line is one job as it stands after a change, and the last line for an
-id wins; `{"removed": id}` forgets a job, and `{"together": n}` says that the next n lines hold all or none of them.
-A line counts once its newline is on the disk. Lines that arrive while a write is under way share the next write
-and its fsync. After a failed write the file is cut back to where it was known to be good; after a failed fsync
-nothing that this file descriptor wrote is trusted any more, and the file has to be written anew.
+The last line for an id wins; `aqueue.store.lines` says what lines there are. Lines that arrive while a write is under
+way share the next write and its fsync. After a failed write the file is cut back to where it was known to be good;
+after a failed fsync nothing that this file descriptor wrote is trusted any more, and the file has to be written anew.
 """
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import accumulate
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -18,7 +18,9 @@ from aiofiles.os import wrap
 
 from aqueue.errors import StoreError
 from aqueue.platform import fdatasync, sync_directory
-from aqueue.store.recovery import FORMAT, OPEN, Contents, Header, encode, open_journal, write_all
+from aqueue.store.lines import FORMAT, NOTHING, Header, encode, with_synced
+from aqueue.store.reader import Contents
+from aqueue.store.recovery import OPEN, open_journal, write_all
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -40,6 +42,9 @@ class Journal:
         """Whether an fsync failed: only a file written anew can be trusted then."""
         self._fd = -1
         self._synced = 0
+        """Where to go back to if a sync fails."""
+        self._proven = 0
+        """How many bytes are on stable storage for certain: of those that were found there nobody knows."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="aqueue-journal")
         self._rewriter = ThreadPoolExecutor(1, thread_name_prefix="aqueue-compaction")
 
@@ -53,11 +58,12 @@ class Journal:
         self.lines = contents.lines
         return contents
 
-    async def append(self, data: bytes, lines: int) -> int:
-        """Append whole lines, and return their offset. They survive this process from now on, and a power cut
-        after `sync`. Raises `StoreError`, and then they are not in the file. The caller holds `lock`."""
+    async def append(self, parts: Sequence[bytes], lines: int) -> list[int]:
+        """Append `parts`, whole lines, and return their offsets. They survive this process from now on, and a power
+        cut after `sync`. Raises `StoreError`, and then they are not in the file. The caller holds `lock`."""
         self._trusted()
         start = self.size
+        data = with_synced(parts, self._proven)
         try:
             if len(data) <= _SMALL:
                 write_all(self._fd, data)
@@ -72,7 +78,8 @@ class Journal:
             raise
         self.size += len(data)
         self.lines += lines
-        return start
+        behind_first = start + len(data) - sum(map(len, parts[1:]))
+        return [start, *accumulate(map(len, parts[1:-1]), initial=behind_first)][: len(parts)]
 
     async def sync(self) -> None:
         """Return once all that was appended by now is on stable storage. Raises `StoreError`, and then nothing
@@ -85,7 +92,13 @@ class Journal:
             self.suspect = True  # the kernel may have dropped the pages: a later fsync proves nothing
             self._cut(self._synced)
             raise StoreError(f"cannot write {self.path}: {error.strerror}") from error
-        self._synced = size
+        self._synced = self._proven = size
+
+    async def seal(self) -> None:
+        """Say at the end of a file that is synced that it is, where a later write would. Not said, no harm is done."""
+        if self._proven == self.size and not self.suspect:
+            with suppress(StoreError):
+                await self.append([NOTHING], 1)
 
     def _trusted(self) -> None:
         if self.suspect:
@@ -145,7 +158,7 @@ class Journal:
                 lasts = await _in(thread, _replace, fd, fresh, self.path)
                 old, self._fd, fd = self._fd, fd, -1
                 self._rewriter.submit(os.close, old)  # freeing a large file takes the system a while
-                self.size = self._synced = size + tail
+                self.size = self._synced = self._proven = size + tail
                 self.lines, self.suspect = lines + self.lines - covered_lines, not lasts
             return covered, size
         except (OSError, RuntimeError) as error:  # a `RuntimeError`: there was no thread to be had

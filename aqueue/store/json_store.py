@@ -25,9 +25,9 @@ from aqueue.store.changes import Announcements
 from aqueue.store.compaction import SLICE, batches, slices
 from aqueue.store.ids import Ids, Reservation, made_id
 from aqueue.store.journal import Batch, Journal
+from aqueue.store.lines import Removed, Together, encode
 from aqueue.store.outputs import Outputs, without
 from aqueue.store.protocol import Counts, Orders, Query
-from aqueue.store.recovery import Removed, Together, encode
 from aqueue.store.schedule import Schedule
 from aqueue.store.writer import Entry, Writer
 

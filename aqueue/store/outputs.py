@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from msgspec.structs import replace
 
 from aqueue.job import Job
-from aqueue.store.recovery import decode_job
+from aqueue.store.lines import decode_job
 
 
 class Outputs:

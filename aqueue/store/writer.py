@@ -13,7 +13,7 @@ from anyio import move_on_after
 from aqueue.errors import PoolGone, StoreError
 from aqueue.job import Job
 from aqueue.store.journal import Journal
-from aqueue.store.recovery import PROBE
+from aqueue.store.lines import NOTHING
 
 LINGER = 0.003
 """Seconds for which results that nobody waits for wait for others to share their fsync."""
@@ -119,6 +119,8 @@ class Writer:
         await self.quiet()
         if self._compaction is not None:
             await self._compaction
+        async with self._journal.lock:
+            await self._journal.seal()
         if self._entries:
             raise StoreError(f"{len(self._entries)} results could not be stored: {self.trouble}")
 
@@ -151,11 +153,9 @@ class Writer:
 
     async def _append(self, group: list[Entry]) -> None:
         async with self._journal.lock:
-            data = b"".join([entry.data for entry in group])
-            offset = await self._journal.append(data, sum(entry.lines for entry in group))
-            for entry in group:
+            offsets = await self._journal.append([entry.data for entry in group], sum(entry.lines for entry in group))
+            for entry, offset in zip(group, offsets, strict=True):
                 entry.offset = offset
-                offset += len(entry.data)
                 if entry.early:
                     entry.settle()
                 else:
@@ -218,7 +218,7 @@ class Writer:
         if self._journal.suspect:
             await self._compact()
         async with self._journal.lock:
-            await self._journal.append(PROBE, 1)
+            await self._journal.append([NOTHING], 1)
             await self._journal.sync()
         self.trouble = None
         self.healthy.set()

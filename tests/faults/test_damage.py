@@ -1,6 +1,7 @@
 """Damage that no crash explains: refused with its place and the way out, never an empty start over existing data;
 `aqueue doctor --repair` keeps what is readable and puts the rest aside."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ BAD = b'{"id":"two","seq":2,"com\x00mand":\n'
 
 @pytest.fixture
 def three(broken: Any) -> Any:
-    """A store of three jobs, one line each behind the first line."""
+    """A store of three jobs, in the lines 2, 4 and 6: behind each is one that says that it is on the disk."""
     for name in ("one", "two", "three"):
         broken.enqueue(f"echo {name}", id=name)
     return broken
@@ -41,9 +42,9 @@ def refused(broken: Any, *args: str) -> str:
 def test_a_bad_line_with_good_ones_behind_it_is_refused_with_its_number_and_the_way_out(
     three: Any, args: tuple[str, ...]
 ) -> None:
-    before = damage(three, 3, BAD)
+    before = damage(three, 4, BAD)
     output = refused(three, *args)
-    assert "line 3" in output
+    assert "line 4" in output
     assert "aqueue doctor" in output
     assert journal(three).read_bytes() == before
 
@@ -96,18 +97,18 @@ def test_the_doctor_finds_a_whole_store_whole(three: Any) -> None:
 
 
 def test_the_doctor_names_every_problem_and_changes_nothing_unless_told_to(three: Any) -> None:
-    before = damage(three, 3, BAD)
+    before = damage(three, 4, BAD)
     (three.store / "output" / "77-1.out").write_text("whose?")
     for name in ("pool.json", "socket", "jobs.new"):
         (three.store / name).touch()
     status, output = three.run("doctor")
     assert status == 1
-    for problem in ("line 3", "77-1.out", "pool.json", "socket", "jobs.new"):
+    for problem in ("line 4", "77-1.out", "pool.json", "socket", "jobs.new"):
         assert problem in output
     assert journal(three).read_bytes() == before
 
 
-@pytest.mark.parametrize("number", [1, 2, 3, 4])
+@pytest.mark.parametrize("number", [1, 2, 4, 6])
 def test_a_repair_keeps_every_readable_line_and_puts_the_rest_aside(three: Any, number: int) -> None:
     before = damage(three, number, BAD)
     (three.store / "output" / "77-1.out").write_text("whose?")
@@ -118,7 +119,7 @@ def test_a_repair_keeps_every_readable_line_and_puts_the_rest_aside(three: Any, 
     assert (aside / "jobs.jsonl").read_bytes() == BAD
     assert (aside / "jobs.jsonl.before").read_bytes() == before
     assert (aside / "77-1.out").read_text() == "whose?"
-    left = [name for place, name in enumerate(("one", "two", "three"), 2) if place != number]
+    left = [name for place, name in ((2, "one"), (4, "two"), (6, "three")) if place != number]
     assert sorted(three.jobs()) == sorted(left)
     assert three.run("doctor")[0] == 0
     assert three.enqueue("true", id="new").seq >= 3
@@ -126,16 +127,49 @@ def test_a_repair_keeps_every_readable_line_and_puts_the_rest_aside(three: Any, 
 
 
 def test_a_repair_of_a_batch_keeps_what_is_left_of_it_and_what_came_after(broken: Any) -> None:
-    assert broken.run("enqueue", "-", stdin=None)[0] in (0, 2)
-    specs = b"".join(b'{"id":"b%d","command":"true"}\n' % number for number in range(4))
-    (broken.folder / "batch").write_bytes(specs)
-    with open(broken.folder / "batch", "rb") as batch:
-        assert broken.run("enqueue", "-", stdin=batch)[0] == 0
+    enqueue_batch(broken)
     broken.enqueue("true", id="later")
     damage(broken, 4, BAD)
     assert "line" in refused(broken, "list")
     assert broken.run("doctor", "--repair")[0] == 0
     assert sorted(broken.jobs()) == ["b0", "b2", "b3", "later"]
+
+
+def enqueue_batch(broken: Any) -> None:
+    specs = [{"id": f"b{number}", "command": "true"} for number in range(4)]
+    assert broken.run("enqueue", json.dumps(specs))[0] == 0
+
+
+def test_a_repair_of_a_batch_that_says_it_is_longer_than_it_is_keeps_every_job(broken: Any) -> None:
+    pool = broken.pool("--queue", "none")
+    enqueue_batch(broken)
+    broken.enqueue("true", id="later")
+    pool.kill()
+    pool.wait()
+    data = journal(broken).read_bytes()
+    journal(broken).write_bytes(data.replace(b'"together":4', b'"together":9'))
+    assert "line 3" in refused(broken, "list")
+    status, output = broken.run("doctor")
+    assert status == 1
+    assert "line 3 " in output
+    assert broken.run("doctor", "--repair")[0] == 0
+    assert sorted(broken.jobs()) == ["b0", "b1", "b2", "b3", "later"]
+    assert broken.run("doctor")[0] == 0
+
+
+def test_a_repair_of_a_torn_end_applies_no_half_of_a_batch(broken: Any) -> None:
+    broken.enqueue("true", id="kept")
+    enqueue_batch(broken)
+    lines = journal(broken).read_bytes().splitlines(keepends=True)
+    assert b"b2" in lines[6]
+    journal(broken).write_bytes(b"".join(lines[:6]) + lines[6][:50])
+    status, output = broken.run("doctor")
+    assert status == 1
+    assert "torn by a crash" in output
+    assert broken.run("doctor", "--repair")[0] == 0
+    assert list(broken.jobs()) == ["kept"]
+    (aside,) = broken.store.glob("aside-*")
+    assert (aside / "jobs.jsonl").read_bytes() == b"".join(lines[3:6]) + lines[6][:50]
 
 
 def test_the_doctor_leaves_the_store_of_a_running_pool_alone(three: Any) -> None:

@@ -4,6 +4,7 @@ half-applied, and the torn tail is kept beside the file."""
 import asyncio
 import os
 import random
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from aqueue.config import Config
+from aqueue.errors import DamagedStore
 from aqueue.job import Outcome
 from aqueue.spec import Defaults, JobSpec
 from aqueue.store import open_store
@@ -75,6 +77,7 @@ async def record(path: Path) -> tuple[bytes, dict[int, Summary]]:
         acknowledged()
         await store.remove(["batch3"])
         acknowledged()
+    acknowledged()
     return journal.read_bytes(), moments
 
 
@@ -96,6 +99,95 @@ async def test_every_prefix_of_the_journal_opens_to_what_was_acknowledged_by_the
         if torn:
             assert torn.stat().st_mode & 0o777 == 0o600
             torn.unlink()
+
+
+@pytest.fixture(scope="module")
+def unsynced(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, int]:
+    """A journal of many pages, and how much of it had been synced when the rest was appended."""
+    return asyncio.run(record_unsynced(tmp_path_factory.mktemp("unsynced") / "store"))
+
+
+async def record_unsynced(path: Path) -> tuple[bytes, int]:
+    journal, disk = path / "jobs.jsonl", threading.Event()
+    disk.set()
+
+    def slow(fd: int) -> None:
+        disk.wait()
+        os.fdatasync(fd)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("aqueue.store.journal.fdatasync", slow)
+        async with open_store(str(path)) as store:
+            for number in range(8):
+                await store.add([spec(id=f"old{number}", env={"X": "x" * 200})])
+            await store.remove(["old3"])
+            await store.add([spec(id=f"batch{number}") for number in range(9)])
+            synced = journal.stat().st_size
+            disk.clear()
+            async with asyncio.TaskGroup() as tasks:
+                for specs in ([spec(id="a")], [spec(id=f"new{number}") for number in range(30)], [spec(id="b")]):
+                    size = journal.stat().st_size
+                    tasks.create_task(store.add(specs))
+                    while journal.stat().st_size == size:  # each is a write of its own, and none is synced
+                        await asyncio.sleep(0)
+                data = journal.read_bytes()
+                disk.set()
+    return data, synced
+
+
+def without(data: bytes, start: int, lost: int, page: int = 512) -> bytes:
+    """The data with zeros in those pages from `start` on whose bit in `lost` is set."""
+    kept = bytearray(data)
+    for number, at in enumerate(range(start - start % page, len(data), page)):
+        if lost >> number & 1:
+            begin, end = max(at, start), min(at + page, len(data))
+            kept[begin:end] = bytes(end - begin)
+    return bytes(kept)
+
+
+def test_whichever_pages_of_what_was_not_synced_are_lost_the_rest_is_as_it_was(
+    unsynced: tuple[bytes, int], tmp_path: Path
+) -> None:
+    data, synced = unsynced
+    path = tmp_path / "jobs.jsonl"
+    path.write_bytes(data[:synced])
+    before = summary_of(path)[0]
+    pages = (len(data) - synced) // 512 + 2
+    chance = random.Random(5)
+    single = [1 << number for number in range(pages)]
+    for lost in (*single, *(~bit for bit in single), *(chance.getrandbits(pages) for _ in range(100))):
+        broken = without(data, synced, lost)
+        path.write_bytes(broken)
+        found, torn = summary_of(path)
+        assert before.items() <= found.items()
+        new = found.keys() - before.keys()
+        assert len([name for name in new if name.startswith("new")]) in (0, 30)
+        assert path.read_bytes() + (torn.read_bytes() if torn else b"") == broken
+        assert (torn is None) == (len(new) == 32)
+        if torn:
+            torn.unlink()
+
+
+def test_a_lost_page_of_what_was_synced_is_refused_with_its_line(unsynced: tuple[bytes, int], tmp_path: Path) -> None:
+    data, synced = unsynced
+    path = tmp_path / "jobs.jsonl"
+    for start in range(512, synced - 512, 128):
+        broken = data[:start] + bytes(128) + data[start + 128 :]
+        path.write_bytes(broken)
+        with pytest.raises(DamagedStore, match=rf"line {data[:start].count(10) + 1} \(byte"):
+            open_journal(path)
+        assert path.read_bytes() == broken
+
+
+def test_a_batch_that_says_it_is_longer_than_it_is_takes_nothing_that_was_synced_with_it(
+    unsynced: tuple[bytes, int], tmp_path: Path
+) -> None:
+    data, _ = unsynced
+    path = tmp_path / "jobs.jsonl"
+    behind = data.index(b"\n", data.index(b'"id":"a"')) + 1
+    path.write_bytes(data[:behind].replace(b'"together":9', b'"together":99'))
+    with pytest.raises(DamagedStore, match=r"line 11 \(byte \d+\): 89 of the lines that belong together are missing"):
+        open_journal(path)
 
 
 @pytest.mark.parametrize("length", range(1, 14))

@@ -38,8 +38,9 @@ async def test_the_journal_is_lines_of_json_and_the_last_one_for_an_id_holds(sto
     async with JsonStore(store) as queue:
         await queue.add([spec("echo hello", id="a")])
         await done(queue, stdout="hello\n")
-    header, *changes = lines(store)
-    assert header["aqueue"] == 1
+    header, *changes, end = lines(store)
+    assert header["aqueue"] == 2
+    assert end == {"synced": (store / "jobs.jsonl").read_bytes().rindex(b'{"synced"'), "together": 0}
     assert [change.get("state", "pending") for change in changes] == ["pending", "processing", "completed"]
     assert {change["id"] for change in changes} == {"a"}
     assert changes[-1]["stdout"] == "hello\n"
@@ -65,7 +66,7 @@ async def test_many_who_come_at_once_share_writes_and_fsyncs(store: Path, count_
         await asyncio.gather(*(queue.add([spec()]) for _ in range(500)))
         assert 1 <= count_syncs() - before <= 20
         assert len(await everything(queue)) == 500
-    assert len(lines(store)) == 501
+        assert len(lines(store)) == 501
 
 
 async def test_a_batch_takes_one_fsync(store: Path, count_syncs: Callable[[], int]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ async def test_a_missing_and_an_empty_journal_are_an_empty_store(store: Path) ->
     assert await jobs(store / "jobs.jsonl") == ({}, [])
     (store / "jobs.jsonl").write_bytes(b"")
     assert await jobs(store / "jobs.jsonl") == ({}, [])
-    assert json.loads((store / "jobs.jsonl").read_text()) == {"aqueue": 1, "next_seq": 1}
+    assert json.loads((store / "jobs.jsonl").read_text()) == {"aqueue": 2, "next_seq": 1}
 
 
 async def test_a_journal_cut_at_any_byte_holds_what_was_whole_before(journal: Path) -> None:
@@ -113,7 +114,7 @@ async def test_a_bad_end_is_put_aside_and_said_and_the_store_goes_on(journal: Pa
 
 async def test_a_batch_whose_end_is_missing_is_not_there_at_all(journal: Path) -> None:
     lines = journal.read_bytes().splitlines(keepends=True)
-    at = next(number for number, line in enumerate(lines) if line.startswith(b'{"together"'))
+    at = next(number for number, line in enumerate(lines) if b'"together":2' in line)
     journal.write_bytes(b"".join(lines[: at + 2]))
     found, notes = await jobs(journal)
     assert set(found) == {"a"}
@@ -131,6 +132,68 @@ async def test_damage_with_good_lines_behind_it_is_refused_with_the_lines_number
     assert len((await jobs(journal))[0]) == 4
 
 
+async def test_damage_in_the_very_last_line_of_a_store_that_was_closed_is_refused_as_well(journal: Path) -> None:
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines[:-2], lines[-2].replace(b'"seq"', b'"s\0q"'), lines[-1]]))
+    assert f"line {len(lines) - 1} " in await refused(journal)
+
+
+@pytest.mark.parametrize("said", [b"7", b"40"])
+async def test_a_batch_that_says_it_is_longer_than_it_is_does_not_swallow_what_is_behind_it(
+    journal: Path, said: bytes
+) -> None:
+    data = journal.read_bytes()
+    journal.write_bytes(data.replace(b'"together":2', b'"together":' + said))
+    number = data[: data.index(b'"together":2')].count(b"\n") + 1
+    assert f"line {number} " in await refused(journal)
+
+
+async def old(journal: Path) -> list[bytes]:
+    """Make it a journal of format 1, which does not say what was synced; return its lines."""
+    data = re.sub(rb'\{"synced":\d+,("together":0\}\n)?', lambda match: b"" if match[1] else b"{", journal.read_bytes())
+    journal.write_bytes(data.replace(b'{"aqueue":2', b'{"aqueue":1', 1))
+    return journal.read_bytes().splitlines(keepends=True)
+
+
+async def test_a_journal_of_format_1_is_read_and_goes_on(journal: Path) -> None:
+    before = await jobs(journal)
+    lines = await old(journal)
+    assert not any(b"synced" in line for line in lines)
+    assert await jobs(journal) == before
+    async with JsonStore(journal.parent) as queue:
+        await queue.add([spec(id="after")])
+    assert (await jobs(journal))[0].keys() == {*before[0], "after"}
+
+
+async def test_in_format_1_any_good_line_behind_damage_has_it_refused(journal: Path) -> None:
+    lines = await old(journal)
+    journal.write_bytes(b"".join([*lines[:-2], b"\0\0\n", lines[-1]]))
+    assert f"line {len(lines) - 1} " in await refused(journal)
+    journal.write_bytes(b"".join([*lines[:-1], b"\0\0\n"]))
+    assert "torn" in (await jobs(journal))[1][0]
+    at = next(number for number, line in enumerate(lines) if b'"together":2' in line)
+    journal.write_bytes(b"".join(lines[: at + 2]))
+    assert set((await jobs(journal))[0]) == {"a"}
+
+
+async def test_a_compacted_journal_whose_end_is_torn_opens_to_what_was_synced(store: Path) -> None:
+    journal = store / "jobs.jsonl"
+    async with JsonStore(store) as queue:
+        await queue.add([spec(id=f"j{number}", max_retries=0) for number in range(5)])
+        for number in range(5):
+            await queue.settle(await queue.claim(1), Outcome(exit_code=1, stdout="printed\n"))
+            await queue.retry(f"j{number}")
+        await queue._compact()  # moves lines with output as they are
+        size = journal.stat().st_size
+        before = {job.id: job async for part in queue.find(Query(output=True)) for job in part}
+        await queue.add([spec(id=f"lost{number}", env={"X": "x" * 9000}) for number in range(2)])
+        data = journal.read_bytes()
+    journal.write_bytes(data[: size + 4096] + bytes(4096) + data[size + 8192 :])
+    found, notes = await jobs(journal)
+    assert "torn" in notes[0]
+    assert found == before
+
+
 async def test_damage_in_a_large_journal_is_refused_with_the_lines_number(store: Path) -> None:
     async with JsonStore(store) as queue:
         await queue.add([spec(id=f"j{number}") for number in range(5000)])
@@ -142,8 +205,8 @@ async def test_damage_in_a_large_journal_is_refused_with_the_lines_number(store:
 
 
 async def test_a_newer_format_is_refused_and_named(journal: Path) -> None:
-    journal.write_bytes(journal.read_bytes().replace(b'{"aqueue":1', b'{"aqueue":2', 1))
-    assert "format 2, from a newer aqueue" in await refused(journal)
+    journal.write_bytes(journal.read_bytes().replace(b'{"aqueue":2', b'{"aqueue":3', 1))
+    assert "format 3, from a newer aqueue" in await refused(journal)
 
 
 @pytest.mark.parametrize("first", [b"hello\n", b'{"id":"a"}\n', b"[]\n", b"\0\0\0\0\n"])
@@ -213,6 +276,30 @@ async def test_blank_lines_behind_a_bad_end_do_not_make_it_damage(journal: Path)
     found, notes = await jobs(journal)
     assert found == before
     assert "torn by a crash" in notes[0]
+async def test_lines_that_are_empty_are_no_damage_wherever_they_are(journal: Path) -> None:
+    before = (await jobs(journal))[0]
+    lines = journal.read_bytes().splitlines(keepends=True)
+    for at in range(1, len(lines) + 1):
+        journal.write_bytes(b"".join([*lines[:at], b"\n", *lines[at:]]))
+        assert await jobs(journal) == (before, [])
+    journal.write_bytes(b"".join(lines[:3]) + b"\n")
+    async with JsonStore(journal.parent) as queue:
+        await queue.add([spec(id="x"), spec(id="y")])
+    assert (await jobs(journal))[0].keys() >= {"a", "x", "y"}
+
+
+async def test_the_line_that_is_named_is_that_of_an_editor(journal: Path) -> None:
+    lines = journal.read_bytes().splitlines(keepends=True)
+    plain = [lines[1], b'{"synced":9,"together":0}\n'] * 3000
+    journal.write_bytes(b"".join([lines[0], *plain, b"{\n", b'{"synced":999999,"together":0}\n']))
+    assert "line 6002 " in await refused(journal)
+
+
+async def test_a_job_on_two_lines_is_damage_as_it_would_be_among_others(journal: Path) -> None:
+    first, line, *_, end = journal.read_bytes().splitlines(keepends=True)
+    torn_apart = line.replace(b',"id"', b',\n"id"')
+    journal.write_bytes(b"".join([first, torn_apart, line, end]))
+    assert "line 2 " in await refused(journal)
 
 
 async def test_ids_and_numbers_that_were_used_stay_used(journal: Path) -> None:
