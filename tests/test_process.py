@@ -161,6 +161,22 @@ async def test_a_command_means_what_it_means_under_sh(run: Bench, tmp_path: Path
     assert (outcome.exit_code, outcome.stdout.encode(), outcome.stderr.encode()) == (status, out, err)
 
 
+@pytest.mark.parametrize("command", ["/bin/echo plain", "echo no; echo plain words", "env true"])
+async def test_a_path_of_the_jobs_own_is_where_its_programs_are_looked_for_and_not_its_shell(
+    run: Bench, tmp_path: Path, command: str
+) -> None:
+    false_shell = tmp_path / "sh"
+    false_shell.write_text("#!/bin/false\n")
+    false_shell.chmod(0o755)
+    for path in (str(tmp_path), "/no/such/place", ""):
+        outcome = await run(command, env={"PATH": path})
+        done = subprocess.run(
+            ["sh", "-c", command], executable="/bin/sh", env={"PATH": path}, capture_output=True, text=True, check=False
+        )
+        assert outcome.error is None
+        assert (outcome.exit_code, outcome.stdout, outcome.stderr) == (done.returncode, done.stdout, done.stderr)
+
+
 @pytest.mark.parametrize("status", [0, 1, 2, 63, 100, 125, 126, 127, 128, 129, 130, 137, 141, 143, 159, 192, 254, 255])
 async def test_every_exit_status_is_kept_as_it_was(run: Bench, status: int) -> None:
     for command in (f"exit {status}", f"sh -c 'exit {status}'", f"echo x; exit {status}"):
