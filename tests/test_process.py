@@ -145,8 +145,16 @@ MEANINGS = [
 ]
 
 
-def as_sh(command: str, folder: Path) -> tuple[int, bytes, bytes]:
-    done = subprocess.run(["sh", "-c", command], cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+def as_sh(command: str, folder: Path, env: dict[str, str] | None = None) -> tuple[int, bytes, bytes]:
+    done = subprocess.run(
+        ["sh", "-c", command],
+        executable="/bin/sh",
+        cwd=folder,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
     return done.returncode, done.stdout, done.stderr
 
 
@@ -170,11 +178,9 @@ async def test_a_path_of_the_jobs_own_is_where_its_programs_are_looked_for_and_n
     false_shell.chmod(0o755)
     for path in (str(tmp_path), "/no/such/place", ""):
         outcome = await run(command, env={"PATH": path})
-        done = subprocess.run(
-            ["sh", "-c", command], executable="/bin/sh", env={"PATH": path}, capture_output=True, text=True, check=False
-        )
+        status, out, err = as_sh(command, tmp_path, {"PATH": path})
         assert outcome.error is None
-        assert (outcome.exit_code, outcome.stdout, outcome.stderr) == (done.returncode, done.stdout, done.stderr)
+        assert (outcome.exit_code, outcome.stdout.encode(), outcome.stderr.encode()) == (status, out, err)
 
 
 @pytest.mark.parametrize("status", [0, 1, 2, 63, 100, 125, 126, 127, 128, 129, 130, 137, 141, 143, 159, 192, 254, 255])

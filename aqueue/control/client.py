@@ -92,9 +92,7 @@ class Client:
         `UnknownJob`.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        left = dict.fromkeys(ids)
-        if not ids:
-            left = dict.fromkeys(self._unfinished())
+        left = dict.fromkeys(ids or self._unfinished(deadline))
         while left:
             try:
                 for job in self._wait_once(list(left), deadline):
@@ -112,12 +110,12 @@ class Client:
         self, *, now: bool = False, leave_running: bool = False, timeout: float | None = None
     ) -> PoolInfo | None:
         """Stop the running pool and return once it is gone; None if there was none. Raises `WaitTimeout`."""
-        pool = self.pool
-        if pool is None:
-            return None
-        assert self._line is not None
         deadline = None if timeout is None else time.monotonic() + timeout
+        pool = registered(self.folder)
         try:
+            if not self._connect(deadline) or pool is None:
+                return None
+            assert self._line is not None
             for _ in self._ask_pool(iter([Stop(now, leave_running)])):
                 pass
             self._line.settimeout(_seconds_left(deadline))
@@ -129,6 +127,8 @@ class Client:
                     raise TimeoutError
                 time.sleep(0.01)
         except TimeoutError:
+            assert pool is not None
+            self._hang_up()
             raise WaitTimeout(f"the pool (pid {pool.pid}) is still stopping after {timeout:g} s") from None
         except ConnectionError:
             return pool
@@ -153,8 +153,7 @@ class Client:
         request = StopPools([pool.run for pool in chosen], now, leave_running)
         while chosen:
             try:
-                if self._connect() and self._line is not None:
-                    self._line.settimeout(_seconds_left(deadline))
+                self._connect(deadline)
                 for _ in self.ask(request, deadline=deadline):
                     pass
                 break
@@ -166,24 +165,29 @@ class Client:
 
     def _wait_once(self, ids: list[str], deadline: float | None) -> Iterator[Job]:
         """What of these has ended, or ends while the pool that runs now does."""
-        request: Request = Wait(ids) if self._connect() or self.config.shared else Get(ids)
-        if self._line is not None:
-            self._line.settimeout(_seconds_left(deadline))
+        request: Request = Wait(ids) if self._connect(deadline) or self.config.shared else Get(ids)
         for part in self.ask(request, deadline=deadline):
             assert isinstance(part, Jobs)
             yield from (job for job in part.jobs if job.state.final)
         if self._line is not None:
             self._line.settimeout(None)
 
-    def _unfinished(self) -> list[str]:
+    def _unfinished(self, deadline: float | None) -> list[str]:
         from aqueue.control.requests import Find
         from aqueue.job import FINAL_STATES, State
 
         states = [state for state in State if state not in FINAL_STATES]
-        parts = self.ask(Find(states=states))
-        return [job.id for part in parts if isinstance(part, Jobs) for job in part.jobs]
+        try:
+            self._connect(deadline)
+            parts = self.ask(Find(states=states))
+            return [job.id for part in parts if isinstance(part, Jobs) for job in part.jobs]
+        except TimeoutError:
+            self._hang_up()
+            raise WaitTimeout(f"the pool of {self.folder} does not answer") from None
 
-    def _connect(self) -> bool:
+    def _connect(self, deadline: float | None = None) -> bool:
+        """Whether a pool runs, which is connected then. It has until `deadline` for each part of its answers, from
+        now on; else they raise `TimeoutError`."""
         if self._line is None:
             try:
                 self._line = platform.connect(platform.socket_path(self.folder))
@@ -191,6 +195,7 @@ class Client:
                 raise StoreError(f"cannot reach the pool of {self.folder}: {error.strerror or error}") from error
             if self._line is None:
                 return False
+            self._line.settimeout(_seconds_left(deadline))
             try:
                 with suppress(ConnectionError):  # it may just be leaving; what it said before can still be read
                     self._line.sendall(wire.pack(Hello()))
@@ -200,6 +205,8 @@ class Client:
             if isinstance(greeting, Failed):
                 raise wire.raised(greeting)
             wire.check_hello(greeting)
+        if deadline is not None:
+            self._line.settimeout(_seconds_left(deadline))
         return True
 
     def _ask_pool(self, stream: Iterable[Request]) -> Iterator[Part]:

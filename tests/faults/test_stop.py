@@ -132,3 +132,20 @@ async def test_a_stop_in_the_moment_of_a_claim_starts_nothing_that_it_does_not_e
         began = time.monotonic()
         await asyncio.wait_for(pool.stopped(), 10)
     await asyncio.to_thread(assert_over, broken, began, 5)
+
+
+@pytest.mark.parametrize("args", [("wait", "j"), ("wait", "--all"), ("worker", "stop")])
+def test_whoever_has_limited_patience_is_told_in_time_of_a_pool_that_does_not_answer(
+    broken: Any, args: tuple[str, ...]
+) -> None:
+    pool = broken.pool("--queue", "none")
+    broken.enqueue("true", id="j")
+    pool.send_signal(signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        status, output = broken.run(*args, "--timeout", "0.5")
+        assert (status, output.count("\n")) == (124, 1)
+        assert time.monotonic() - began < 5
+    finally:
+        pool.send_signal(signal.SIGCONT)
+    assert broken.run("worker", "stop")[0] == 0
