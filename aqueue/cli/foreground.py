@@ -91,7 +91,8 @@ class _Foreground:
     def _say(self, text: str) -> None:
         """Something about the pool: part of the log for a person, and beside it where the log is JSON."""
         if self._as_json:
-            session.hint(text)
+            with suppress(OSError):
+                session.hint(text)
         else:
             self._print([printable(text)])
 
@@ -164,6 +165,8 @@ class _Foreground:
             # Nobody reads the log any more: end as if asked to, and let nothing else fail on it.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             self._pool.request_stop()
+        except OSError:
+            pass  # a log on a full disk: it does without these lines, and the jobs do not depend on it
 
     def _summary(self) -> str:
         parts = [f"{self._ended[state]} {state}" for state in (State.COMPLETED, State.DEAD, State.CANCELLED)]

@@ -240,3 +240,28 @@ def test_a_pool_that_cannot_write_at_its_start_says_so_in_one_line(broken: Any, 
     status, output = broken.run("worker", "start")
     assert_refused(status, output.splitlines(keepends=True)[-1])
     assert "kept" in broken.jobs()
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_a_log_for_which_there_is_no_room_costs_no_job(broken: Any, log_format: str) -> None:
+    for name in ("a", "b"):
+        broken.enqueue("echo done", id=name)
+    with open("/dev/full", "w") as full:
+        log = ("--log-format", log_format)
+        pool = broken.popen("worker", "start", "--drain", *log, stdout=full, stderr=subprocess.PIPE)
+        errors = pool.communicate(timeout=60)[1]
+    assert pool.returncode == 0
+    assert {job.stdout for job in broken.jobs().values()} == {"done\n"}
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("closed", [[0], [1], [2], [0, 1, 2]])
+def test_a_stream_that_is_closed_is_taken_for_no_file_of_the_stores(broken: Any, closed: list[int]) -> None:
+    def close() -> None:
+        for fd in closed:
+            os.close(fd)
+
+    for args in (("enqueue", "--id", "a", "echo done"), ("worker", "start", "--drain"), ("list",)):
+        assert broken.popen(*args, preexec_fn=close, stdout=subprocess.DEVNULL).wait(60) == 0
+    assert broken.job("a").stdout == "done\n"
+    assert broken.run("doctor")[0] == 0
