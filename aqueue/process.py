@@ -76,7 +76,7 @@ class Runner:
         try:
             process = await self._start(job)
         except (OSError, ValueError) as error:
-            command.end(f"cannot start: {_reason(error, job)}")
+            command.end(f"cannot start: {_reason(error)}")
             return self._ended(command, None, None)
         except RuntimeError as error:  # it was started, but there was no thread to wait for it
             command.end(f"cannot start: {error}")
@@ -217,9 +217,9 @@ def _meaning(status: int, remark: str) -> tuple[int | None, int | None]:
     return (None, status - 128) if status > 128 and remark else (status, None)
 
 
-def _reason(error: OSError | ValueError, job: Job) -> str:
-    if isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError) and job.cwd:
-        return f"{error.strerror}: {job.cwd}"
+def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError) and error.filename:
+        return f"{error.strerror}: {os.fsdecode(error.filename)}"
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 

@@ -222,6 +222,12 @@ async def test_a_directory_that_is_missing_is_the_reason_of_a_failure(run: Bench
     assert (outcome.exit_code, outcome.signal) == (None, None)
 
 
+async def test_a_place_for_output_that_is_missing_is_the_reason_of_a_failure_and_not_the_directory(run: Bench) -> None:
+    run.files.output.rmdir()
+    outcome = await run("echo hello")
+    assert outcome.error == f"cannot start: No such file or directory: {run.files.output_path(1, 1, 'out')}"
+
+
 async def test_a_directory_that_is_a_file_is_the_reason_of_a_failure(run: Bench, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     outcome = await run("true", cwd=str(tmp_path / "file"))
