@@ -1,7 +1,8 @@
 """The files that attempts leave behind: what they printed, and how they ended.
 
-Output files are named by the job's sequence number and the attempt, never by an id. Exit statuses are lines
-`TOKEN STATUS` in one small file per worker slot of a pool, written by the command's outer shell.
+Output files are named by the job's sequence number and the attempt, never by an id; one that stayed
+empty becomes that of a later attempt. Exit statuses are lines `TOKEN STATUS` in one small file per worker slot of a
+pool, written by the command's outer shell.
 """
 
 import contextlib

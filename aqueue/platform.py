@@ -121,18 +121,15 @@ def shell_line(command: str, token: str) -> str:
 
 
 class _Shell(str):
-    """A program's name as its `argv[0]`, which `subprocess` takes as it is, and its path as the file to execute,
+    """The shell's name as its `argv[0]`, which `subprocess` takes as it is, and its path as the file to execute,
     which `subprocess` encodes first. With a mere name it would try every directory of PATH, at each start."""
 
-    path: bytes
-
     def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
-        return self.path
+        return b"/bin/sh"
 
 
 SHELL = _Shell("sh")
 """What runs `shell_line`; messages of the shell begin with this name."""
-SHELL.path = b"/bin/sh"
 
 _SAFE = r"[A-Za-z0-9_./:@%+,-]"
 _WORD = r"""(?:[A-Za-z0-9_./:@%+,=-]|'[^'\n\0]*'|"[^"$`\\!\n\0]*")+"""
@@ -142,8 +139,6 @@ _EXTENSIONS = ("function", "select", "time", "coproc")
 _BUILTINS = (".", "source", "eval", "return", "break", "continue", "trap", "set", "shift", "alias", "unalias", "wait")
 _NOT_PLAIN = frozenset((*_RESERVED, *_EXTENSIONS, *_BUILTINS, "times", "local"))
 """First words that are shell language, or whose meaning depends on which shell they run in."""
-
-
 _TELLING = frozenset(("true", "false", "echo", "printf", "pwd", "test"))
 """Builtins that leave the shell which runs them as it was."""
 

@@ -142,6 +142,15 @@ MEANINGS = [
     "[ 1 = 2 ]",
     "env true",
     "kill",
+    "echo -n no newline",
+    "echo ''",
+    "printf '%s, ' 'a b' c",
+    "printf %d x",
+    "printf",
+    "pwd -x",
+    "test a = b",
+    "test 1 -eq x",
+    "test",
 ]
 
 
@@ -245,6 +254,11 @@ async def test_the_environment_is_inherited_changed_and_says_who_runs(
 
 
 # What it prints
+
+
+async def test_the_shell_is_found_whatever_path_a_job_has(run: Bench) -> None:
+    for command in ("echo found", "echo $((1 + 1))"):
+        assert (await run(command, env={"PATH": "/no/such/directory"})).exit_code == 0
 
 
 async def test_output_larger_than_a_pipe_is_in_its_file_and_its_end_in_the_record(run: Bench) -> None:
