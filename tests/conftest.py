@@ -165,9 +165,9 @@ def run_clean() -> RunClean:
             await asyncio.sleep(0)  # a task that was cancelled needs one turn to end
             return {task.get_name() for task in tasks if not task.done()}
 
-        files = open_files().keys()
+        files, processes = open_files().keys(), children()
         assert asyncio.run(watched()) == set()
         assert open_files().keys() == files
-        assert children() == []
+        assert set(children()) <= set(processes)  # a guard of an earlier test's pool may still be on duty
 
     return run

@@ -123,7 +123,7 @@ def test_clocks_that_nobody_changes_are_watched_in_silence_until_the_store_is_cl
 ) -> None:
     async def idle() -> None:
         async with JsonStore(tmp_path / "store") as store:
-            assert store.settled_down()
+            await store.drained()
             (fd,) = (fd for fd, what in open_files().items() if "timerfd" in what)
             assert select.select([fd], [], [], 0)[0] == []
             clock.watch_on(fd)

@@ -117,7 +117,7 @@ async def record_unsynced(path: Path) -> tuple[bytes, int]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("aqueue.store.journal.fdatasync", slow)
-        async with open_store(str(path)) as store:
+        async with open_store(Config(str(path))) as store:
             for number in range(8):
                 await store.add([spec(id=f"old{number}", env={"X": "x" * 200})])
             await store.remove(["old3"])
