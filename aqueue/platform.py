@@ -49,6 +49,8 @@ def nobody_else_has_open(fd: int) -> bool:
     if sys.platform != "linux":
         return False
     try:
+        # Who opens the file in the moment of the lease makes the system send this signal: SIGIO would end the process.
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except OSError:

@@ -1,6 +1,7 @@
 """What attempts leave behind."""
 
 import os
+import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -177,3 +178,20 @@ def test_a_status_of_pools_that_are_gone_is_dropped_but_for_those_to_keep(files:
 )
 def test_a_status_line_is_read_with_the_shells_remark_before_it(text: str, expected: tuple[int | None, str]) -> None:
     assert parse_status(text, "r.1.7-2") == expected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who has a file open")
+def test_who_opens_a_file_while_it_is_looked_at_does_no_harm(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    opening = subprocess.Popen([sys.executable, "-c", f"while True: open({str(file)!r}).close()"])
+    look = (
+        "import os\nfrom aqueue.platform import nobody_else_has_open\n"
+        f"for _ in range(100_000):\n    fd = os.open({str(file)!r}, os.O_WRONLY)\n    nobody_else_has_open(fd)\n"
+        "    os.close(fd)"
+    )
+    try:
+        assert subprocess.run([sys.executable, "-c", look], timeout=60).returncode == 0
+    finally:
+        opening.kill()
+        opening.wait()
