@@ -22,7 +22,9 @@ _READ = os.O_RDONLY | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 _CREATE = os.O_CREAT | os.O_TRUNC | _WRITE
 _APPEND = os.O_CREAT | os.O_APPEND | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+_MARK = os.O_APPEND | _WRITE
 STATUS_TAIL = 4096
+_INTERRUPTED = "interrupted"
 _MOST_SPARE = 64
 _TOKEN = re.compile(r"(\w+)\.(\d+)\.(\d+)-(\d+)", re.ASCII)
 _STATUS_LINE = re.compile(rf"{_TOKEN.pattern} \d+", re.ASCII)
@@ -57,6 +59,8 @@ class Status(NamedTuple):
     remark: str
     written_at: datetime | None
     """When the last line of the file was written: it is the slot's last attempt's."""
+    interrupted: bool
+    """Whether the attempt was ended by its pool, or in its place."""
 
 
 class Files:
@@ -97,10 +101,23 @@ class Files:
         """What the shell of the attempt `token` wrote of its end."""
         attempt = self.known(token)
         if attempt is None:
-            return Status(None, "", None)
+            return Status(None, "", None, False)
         path = self._status_path(attempt.run, attempt.slot)
-        code, remark = parse_status(path.read_text("utf-8", "replace"), token)
-        return Status(code, remark, datetime.fromtimestamp(path.stat().st_mtime, UTC))
+        text = path.read_text("utf-8", "replace")
+        code, remark = parse_status(text, token)
+        written_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        return Status(code, remark, written_at, is_interrupted(text, token))
+
+    def mark_interrupted(self, token: str) -> None:
+        """Tell whoever reads how the attempt ended that it was not on its own account, as it is about to be."""
+        attempt = self.known(token)
+        if attempt is not None:
+            with contextlib.suppress(OSError):
+                fd = os.open(self._status_path(attempt.run, attempt.slot), _MARK)
+                try:
+                    os.write(fd, f"{token} {_INTERRUPTED}\n".encode())
+                finally:
+                    os.close(fd)
 
     def known(self, token: str) -> Token | None:
         """The attempt of this store that `token` names, if it does name one."""
@@ -203,5 +220,14 @@ def parse_status(text: str, token: str) -> tuple[int | None, str]:
         name, _, status = line.rpartition(" ")
         if name == token and status.isdigit():
             return int(status), remark
-        remark = "" if name.count(".") == 2 and status.isdigit() else line
+        remark = "" if name.count(".") == 2 and (status.isdigit() or status == _INTERRUPTED) else line
     return None, remark
+
+
+def is_interrupted(text: str, token: str) -> bool:
+    """Whether a status file says that the attempt `token` was interrupted before it ended."""
+    for line in text.splitlines():
+        name, _, status = line.rpartition(" ")
+        if name == token:
+            return status == _INTERRUPTED
+    return False

@@ -5,19 +5,26 @@
 A process of its own, because it is for the moment in which the pool is dead or hangs. On stdin the pool writes lines
 `UNTIL KILL_AFTER`: commands are ended when `UNTIL` has come, in seconds of `platform.uptime`, with SIGTERM and
 `KILL_AFTER` seconds later SIGKILL. `done` sends the guard home. When the pool is gone, the guard waits for that
-moment all the same; if a next pool has the folder by then, the commands are that one's.
+moment all the same; if the guard of a next pool, which has joined the others and so taken over the commands, is on
+duty by then, they are that one's.
 """
 
+import contextlib
 import os
 import select
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 from aqueue import platform
+from aqueue.files import Files
+from aqueue.survivors import survivors
 
 _LOOK_AGAIN = 0.05
 """Seconds between two looks at whether what was ended is gone."""
+_DUTY = "guard"
+"""The file that names the process of the guard on duty."""
 
 
 def watch(folder: Path, pool: int) -> None:
@@ -36,13 +43,14 @@ def watch(folder: Path, pool: int) -> None:
             if "done" in lines:
                 return
             if lines:
+                _take_duty(folder)
                 until, kill_after = map(float, lines[-1].split())
             elif alone and until == float("inf"):
                 return
             continue
         if platform.uptime() < until:
             continue
-        if alone and _has_new_pool(folder):
+        if alone and _is_relieved(folder):
             return
         end_commands(folder, kill_after)
         if alone:
@@ -50,42 +58,54 @@ def watch(folder: Path, pool: int) -> None:
         until = float("inf")
 
 
-def end_commands(folder: Path, kill_after: float) -> None:
-    """End every command of the pools that had `folder`: SIGTERM, and SIGKILL after so many seconds."""
+def end_commands(folder: Path, kill_after: float, spare: Collection[str] = ()) -> None:
+    """End every command of the pools that had `folder`, but for the attempts `spare`: SIGTERM, and SIGKILL to what is
+    left after so many seconds."""
     deadline = platform.uptime() + kill_after
-    number = platform.TERMINATE
-    while groups := _groups(folder):
-        for group in groups:
-            platform.signal_group(group, number)
-        if number == platform.TERMINATE:
-            while platform.uptime() < deadline and _groups(folder):
-                time.sleep(_LOOK_AGAIN)
-            number = platform.KILL
+    files = Files(folder, 0)
+    ending: set[str] = set()
+    while alive := {**commands(files, spare), **_remains(ending)}:
+        for token, processes in alive.items():
+            if token not in ending:
+                ending.add(token)
+                files.mark_interrupted(token)
+                _signal(processes, platform.TERMINATE)
+            elif platform.uptime() >= deadline:
+                _signal(processes, platform.KILL)
         time.sleep(_LOOK_AGAIN)
 
 
-def _groups(folder: Path) -> set[int]:
-    """The process groups of what runs of the attempts of `folder`."""
-    from aqueue.files import Files
-    from aqueue.survivors import survivors
-
-    files = Files(folder, 0)
-    groups = set()
-    for token, alive in survivors().items():
-        if files.known(token) is not None and alive.shell is not None:
-            for pid in alive.processes:
-                try:
-                    groups.add(os.getpgid(pid))
-                except ProcessLookupError:
-                    continue
-    return groups
+def commands(files: Files, spare: Collection[str] = ()) -> dict[str, list[int]]:
+    """The processes of the attempts of `files` that have not ended, by token, but for those to `spare`."""
+    return {
+        token: alive.processes
+        for token, alive in survivors().items()
+        if alive.shell is not None and token not in spare and files.known(token) is not None
+    }
 
 
-def _has_new_pool(folder: Path) -> bool:
-    lock = platform.try_lock(folder / "lock")
-    if lock is not None:
-        os.close(lock)
-    return lock is None
+def _remains(ending: set[str]) -> dict[str, list[int]]:
+    """What is left of attempts that are being ended: also where the shell is gone already."""
+    return {token: alive.processes for token, alive in survivors().items() if token in ending} if ending else {}
+
+
+def _signal(processes: list[int], number: int) -> None:
+    for pid in processes:
+        with contextlib.suppress(ProcessLookupError):
+            platform.signal_group(os.getpgid(pid), number)
+
+
+def _take_duty(folder: Path) -> None:
+    """Relieve the guard of an earlier pool: the commands that it watches over have been taken over."""
+    if _is_relieved(folder):
+        (folder / _DUTY).write_text(str(os.getpid()))
+
+
+def _is_relieved(folder: Path) -> bool:
+    try:
+        return (folder / _DUTY).read_text() != str(os.getpid())
+    except FileNotFoundError:
+        return True
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from aqueue.survivors import TOKEN, disown, group_members, process_ended, surviv
 
 _TRUNCATE_EVERY = 1000
 _STOPPED = "interrupted: the pool was stopped"
+_MARKED = "interrupted: its pool was stopped, was gone, or could not reach the database"
 
 
 class Runner:
@@ -100,6 +101,8 @@ class Runner:
     def interrupt_all(self, reason: str) -> None:
         """End what runs now."""
         for command in self.running.values():
+            if command.ending is None:  # the next pool is to know it, if this one cannot store it
+                self.files.mark_interrupted(command.job.history[-1].token)
             command.end(reason, interrupted=True)
 
     def leave_all(self) -> None:
@@ -122,7 +125,9 @@ class Runner:
 
     async def conclude(self, command: Command) -> Outcome:
         """The outcome of an earlier pool's attempt whose shell has ended."""
-        code, remark, written_at = self.files.find_status(command.job.history[-1].token)
+        code, remark, written_at, interrupted = self.files.find_status(command.job.history[-1].token)
+        if interrupted and command.ending is None:
+            command.end(_MARKED, interrupted=True)
         if code is None:
             await self._end_group(command, -platform.KILL)
             if command.ending is None:
@@ -184,12 +189,14 @@ class Runner:
         """The outcome of an attempt whose shell ended with `code` (negative: by that signal)."""
         if code == 0:
             return self._ended(command, 0, None)
-        if code < 0:
-            return self._ended(command, None, -code)
         token = command.job.history[-1].token
         fd = self._status[command.job.history[-1].worker]
         size = os.fstat(fd).st_size
         tail = os.pread(fd, files.STATUS_TAIL, max(0, size - files.STATUS_TAIL)).decode("utf-8", "replace")
+        if command.ending is None and files.is_interrupted(tail, token):  # by the guard, in the very last moment
+            command.end(_MARKED, interrupted=True)
+        if code < 0:
+            return self._ended(command, None, -code)
         written, remark = files.parse_status(tail, token)
         if written is None and remark:
             command.end(f"cannot start: {remark}")

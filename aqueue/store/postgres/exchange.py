@@ -16,7 +16,7 @@ from aqueue.job import Job, State
 from aqueue.store.postgres import rows, statements
 from aqueue.store.postgres.bookmarks import Bookmarks
 from aqueue.store.postgres.clock import Clock
-from aqueue.store.postgres.links import Connection
+from aqueue.store.postgres.links import Connection, patience
 from aqueue.store.postgres.notices import Later, Notice, Ready
 
 _LATER = 0.001
@@ -63,7 +63,7 @@ class Exchange:
         self._under_way = False
         self._promote = self._sweep = False
         self._timer: asyncio.TimerHandle | None = None
-        self._broken = True
+        self._broken = False
 
     # For workers
 
@@ -83,6 +83,10 @@ class Exchange:
                 await self._taken_back_now()
             raise
 
+    def runs(self, seq: int) -> bool:
+        """Whether an attempt of that job was handed out here and has not ended."""
+        return seq in self.held and seq not in self.unsettled
+
     def settle(self, ended: Job) -> None:
         """The attempt of a job is over, with this result."""
         self.unsettled[ended.seq] = ended
@@ -91,8 +95,8 @@ class Exchange:
         self._wake.set()
 
     async def at_rest(self) -> None:
-        """Return when all that has ended is stored, or the database cannot be reached."""
-        while (self._unwanted or self.unsettled) and not self._broken:
+        """Return when all that has ended is stored, however long the database cannot be reached."""
+        while self._unwanted or self.unsettled:
             await self._over.wait()
 
     async def stored(self, names: Collection[str]) -> None:
@@ -134,6 +138,11 @@ class Exchange:
         self._sweep = True
         self._wake.set()
 
+    def lost(self) -> None:
+        """The database cannot be reached."""
+        self._broken, self._under_way = True, False
+        self._rested()
+
     def close(self) -> None:
         """Set no more timers."""
         if self._timer is not None:
@@ -149,20 +158,21 @@ class Exchange:
     async def run_on(self, connection: Connection) -> None:
         """Do what there is to do over `connection`, until that fails."""
         try:
-            await self._compare(connection)
+            with patience(connection, _PATIENCE):
+                await self._compare(connection)
             self._broken = False
             self._sweep = True
             while True:
-                if self._sweep:
-                    await self._look_at_everything(connection)
-                if self._anything():
-                    await self._round(connection)
+                if self._sweep or self._anything():
+                    with patience(connection, _PATIENCE):
+                        if self._sweep:
+                            await self._look_at_everything(connection)
+                        await self._round(connection)
                 else:
                     await self._wake.wait()
                 self._wake.clear()
         finally:
-            self._broken = True
-            self._rested()
+            self.lost()
 
     def _anything(self) -> bool:
         return self._may_claim() or bool(self.unsettled or self._unwanted or self._promote)
@@ -179,7 +189,7 @@ class Exchange:
         if slots:
             self.bookmarks.exhausted = True  # unless it shows that there is more, or somebody says so meanwhile
         stored = taken = upcoming = claimed = None
-        async with asyncio.timeout(_PATIENCE), connection.pipeline():
+        async with connection.pipeline():
             if results:
                 stored = await connection.execute(statements.SETTLE, self._settlement(results))
             if unwanted:

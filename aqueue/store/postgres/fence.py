@@ -11,7 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aqueue import platform
+from aqueue.files import Files
+from aqueue.guard import commands
 from aqueue.survivors import disown
+
+_SHORT_LIFE = 1.0
+"""Seconds; a guard that ends sooner is started again only after so long."""
 
 
 class Fence:
@@ -30,6 +35,7 @@ class Fence:
     async def run(self) -> None:
         """Keep a guard, until this is cancelled."""
         while True:
+            began = platform.uptime()
             self._guard = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-m", "aqueue.guard", str(self._folder)),
@@ -39,6 +45,8 @@ class Fence:
             )
             self._tell_guard()
             await self._guard.wait()
+            if platform.uptime() < began + _SHORT_LIFE:
+                await asyncio.sleep(_SHORT_LIFE)
 
     def renew(self, beat: float) -> None:
         """A heartbeat that was sent at `beat`, by `platform.uptime`, has been written."""
@@ -53,13 +61,14 @@ class Fence:
         """Whether there is time enough to start a command."""
         return platform.uptime() < self._renewed + self._lease / 2
 
-    async def close(self, *, guard_stays: bool) -> None:
-        """The pool ends. Its guard stays where commands go on without it."""
+    async def close(self, *, held: bool) -> None:
+        """The pool ends, and holds jobs or not. Its guard stays where commands go on without it."""
         if self._timer is not None:
             self._timer.cancel()
         if self._guard is None:
             return
         assert self._guard.stdin is not None
+        guard_stays = held and bool(commands(Files(self._folder, 0)))
         with contextlib.suppress(OSError):
             if not guard_stays:
                 self._guard.stdin.write(b"done\n")

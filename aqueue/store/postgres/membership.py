@@ -18,7 +18,7 @@ from aqueue.store.postgres import notices, rows
 from aqueue.store.postgres.clock import Clock
 from aqueue.store.postgres.exchange import Exchange, Held
 from aqueue.store.postgres.fence import Fence
-from aqueue.store.postgres.links import Connection
+from aqueue.store.postgres.links import Connection, patience
 from aqueue.store.protocol import Orders
 
 SWEEP = 30.0
@@ -28,7 +28,7 @@ _BEATS = 4
 
 _JOIN = """
     INSERT INTO aqueue.pool (run, host, home, info, beat, lease)
-    VALUES (%(run)s, %(host)s, %(home)s, %(info)s, clock_timestamp(), %(lease)s)"""
+    VALUES (%(run)s, %(host)s, %(home)s, %(info)s, clock_timestamp(), %(lease)s) RETURNING beat"""
 _REPLACE = "DELETE FROM aqueue.pool WHERE home = %(home)s AND host = %(host)s AND run <> %(run)s RETURNING run"
 _TAKE_OVER = f"""
     UPDATE aqueue.job_active SET pool = %(run)s WHERE state = 'processing' AND pool = ANY(%(before)s)
@@ -36,7 +36,7 @@ _TAKE_OVER = f"""
 _BEAT = """
     UPDATE aqueue.pool SET beat = clock_timestamp(), info = %(info)s, lease = %(lease)s WHERE run = %(run)s
     RETURNING clock_timestamp(), stop"""
-_CANCELLED = "SELECT id FROM aqueue.job_active WHERE state = 'processing' AND pool = %s AND cancel"
+_CANCELLED = "SELECT id, seq FROM aqueue.job_active WHERE state = 'processing' AND pool = %s AND cancel"
 
 
 class Member(Protocol):
@@ -78,7 +78,9 @@ class Membership:
         row = self._row()
         async with connection.transaction():
             before = await (await connection.execute(_REPLACE, row)).fetchall()
-            await connection.execute(_JOIN, row)
+            joined = await (await connection.execute(_JOIN, row)).fetchone()
+            assert joined is not None
+            self._pool.clock.set(joined[0])
             left = await connection.execute(_TAKE_OVER, {**row, "before": [run for (run,) in before]})
             for found in await left.fetchall():
                 job = rows.job_of(found)
@@ -97,7 +99,7 @@ class Membership:
         try:
             while True:
                 self._told.clear()
-                async with asyncio.timeout(self._lease / 6):
+                with patience(connection, self._lease / 6):
                     await self._beat(connection)
                     await self._look_after(connection)
                 try:
@@ -141,8 +143,9 @@ class Membership:
     async def _look_after(self, connection: Connection) -> None:
         """What somebody asked of this pool; now and then, what no notice told of, and pools that have fallen silent."""
         if self._pool.orders is not None:
-            for (name,) in await (await connection.execute(_CANCELLED, (self._pool.info.run,))).fetchall():
-                self._pool.orders.cancel_running(name)
+            for name, seq in await (await connection.execute(_CANCELLED, (self._pool.info.run,))).fetchall():
+                if self._pool.exchange.runs(seq):
+                    self._pool.orders.cancel_running(name)
         now = platform.uptime()
         if now - self._swept >= min(SWEEP, self._lease):
             self._swept = now

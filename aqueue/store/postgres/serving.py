@@ -17,7 +17,7 @@ from aqueue.registry import PoolInfo
 from aqueue.store.postgres.clock import Clock
 from aqueue.store.postgres.exchange import Exchange
 from aqueue.store.postgres.fence import Fence
-from aqueue.store.postgres.links import Connection, Links
+from aqueue.store.postgres.links import LONGEST_WAIT, Connection, Links, patience
 from aqueue.store.postgres.membership import Membership
 from aqueue.store.protocol import Orders
 
@@ -89,8 +89,10 @@ class Serving:
 
     def start(self) -> None:
         """Keep all that going."""
-        self._keep("traffic", self._links.held(self.exchange.run_on, self._failed))
-        self._keep("heartbeat", self._links.held(self.membership.run_on, self._failed))
+        # A heartbeat is tried again sooner than half of the lease has gone by.
+        often = min(LONGEST_WAIT, self._lease / 12)
+        self._keep("traffic", self._links.held(self.exchange.run_on, self._cut_off))
+        self._keep("heartbeat", self._links.held(self.membership.run_on, self._failed, often))
         self._keep("guard", self.fence.run())
 
     async def stop(self) -> None:
@@ -99,15 +101,17 @@ class Serving:
             async with asyncio.timeout(_LAST_WORDS):
                 await self.exchange.at_rest()
                 async with self._links.asking() as connection:
-                    await self.membership.leave(connection)
+                    with patience(connection, _LAST_WORDS):
+                        await self.membership.leave(connection)
         except (TimeoutError, StoreError) as error:
             self._report(f"the pool could not take its leave: {error or 'the database does not answer'}")
         finally:
             self.exchange.close()
+            self._links.abandon()
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            await self.fence.close(guard_stays=bool(self.exchange.held))
+            await self.fence.close(held=bool(self.exchange.held))
         left = len(self.exchange.unsettled)
         if left:
             raise StoreError(f"{left} results could not be stored: the next pool in {self._folder} stores them")
@@ -133,6 +137,10 @@ class Serving:
     def report(self, line: str) -> None:
         """Something a person should know."""
         self._report(line)
+
+    def _cut_off(self, error: StoreError) -> None:
+        self.exchange.lost()
+        self._failed(error)
 
     def _failed(self, error: StoreError) -> None:
         if self.trouble is None:
