@@ -128,6 +128,8 @@ class Pool(Queue):
         assert self._task is not None
         try:
             await asyncio.wait({drained, self._task}, return_when=asyncio.FIRST_COMPLETED)
+            if drained.done():
+                drained.result()
         finally:
             drained.cancel()
 

@@ -15,7 +15,9 @@ from msgspec.structs import replace
 from aqueue import platform
 from aqueue.command import Command
 from aqueue.config import Config
+from aqueue.errors import StoreError
 from aqueue.files import Files, Token
+from aqueue.guard import end_commands
 from aqueue.job import WAITING_STATES, Job, Outcome, State, utc_now
 from aqueue.lifecycle import claimed
 from aqueue.process import Runner
@@ -64,6 +66,9 @@ class Workers:
                 plural = "command" if len(self._adopted) == 1 else "commands"
                 self.notes.append(f"adopted {len(self._adopted)} running {plural} of an earlier pool")
         await self._recover_unrecorded(strays)
+        if self.config.shared and strays:  # of attempts that were taken away while nobody watched over them here
+            ours = {job.history[-1].token for job in left}
+            await asyncio.to_thread(end_commands, self.files.output.parent, self.config.kill_after, ours)
         await self.store.flush()
         keep = {attempt.run for job, _ in self._adopted if (attempt := self.files.known(job.history[-1].token))}
         self.files.drop_statuses(self.files.runs() - keep)
@@ -157,6 +162,7 @@ class Workers:
         return await self.runner.run(job)
 
     async def _settle(self, job: Job, outcome: Outcome | None) -> None:
+        self._unwanted.discard(job.id)  # that was about this attempt
         if outcome is not None:
             await self.store.settle(job, outcome)
 
@@ -204,7 +210,11 @@ class Workers:
         with scope:
             while True:
                 self._keep_changed.clear()
-                with move_on_after(await self._expire()):
+                try:
+                    pause = await self._expire()
+                except StoreError:  # it has been reported, and old jobs can wait
+                    pause = RETENTION_PAUSE
+                with move_on_after(pause):
                     await self._keep_changed.wait()
 
     async def _expire(self) -> float:

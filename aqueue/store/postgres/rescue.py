@@ -21,7 +21,7 @@ _SILENT = """
         WHERE greatest(beat, pg_postmaster_start_time()) + lease < clock_timestamp() FOR UPDATE SKIP LOCKED)
     RETURNING info::text"""
 _LEFT = f"""
-    SELECT {rows.PLAIN}, clock_timestamp() FROM aqueue.job_active AS job
+    SELECT {rows.PLAIN}, cancel, clock_timestamp() FROM aqueue.job_active AS job
     WHERE state = 'processing' AND NOT EXISTS (SELECT FROM aqueue.pool WHERE run = job.pool) FOR UPDATE"""
 
 
@@ -34,8 +34,10 @@ async def rescue(connection: Connection, max_interruptions: int) -> list[str]:
             now = left[0][-1].astimezone(UTC)
             back = []
             for row in left:
-                job = rows.job_of(row[:-1])
-                lost = Outcome(error=f"lost: its pool on {job.history[-1].host} fell silent", interrupted=True)
+                *columns, cancel, _ = row
+                job = rows.job_of(columns)
+                why = f"lost: its pool on {job.history[-1].host} fell silent"
+                lost = Outcome(error=why, interrupted=not cancel, cancelled=cancel)
                 back.append(settled(job, lost, now=now, max_interruptions=max_interruptions))
             await connection.execute(statements.PUT, rows.columns(back, now))
             await notices.send(connection, [*notices.of_waiting([job for job in back if not job.state.final], now)])

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from aqueue import lifecycle
 from aqueue.config import Config
 from aqueue.errors import InvalidRequest, PoolGone, StoreError, UnknownJob
-from aqueue.job import Job, Outcome, State
+from aqueue.job import Job, Outcome, State, utc_now
 from aqueue.platform import private_directory
 from aqueue.registry import PoolInfo
 from aqueue.spec import JobSpec
@@ -31,6 +31,8 @@ from aqueue.store.postgres.notices import Ended, Left, Notice, Told
 from aqueue.store.postgres.serving import Serving
 from aqueue.store.protocol import Counts, Orders, Query
 
+_PATIENCE = 10.0
+"""Seconds in which the database must take results that are waited for."""
 _LOOK = 1.0
 """Seconds between two looks at what other hosts do, while somebody waits for that."""
 _PRUNED = 1000
@@ -152,9 +154,11 @@ class PostgresStore:
         return ended
 
     async def flush(self) -> None:
-        await self._pool.exchange.at_rest()
-        if self._pool.exchange.unsettled:
-            raise StoreError(self.trouble or "the database cannot be reached")
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._pool.exchange.at_rest()
+        except TimeoutError:
+            raise StoreError(self.trouble or "the database takes no results") from None
 
     async def left_behind(self) -> AsyncIterator[list[Job]]:
         yield [held.job for held in self._pool.exchange.held.values()]
@@ -185,8 +189,14 @@ class PostgresStore:
         return made
 
     async def cancel(self, name: str) -> Job:
-        job = await self._steer(name, lifecycle.cancelled, running=True)
-        return job if job.state is not State.PROCESSING else await self.wait(name)
+        """Also of one that runs on any host: then return when it has ended there, for whatever reason."""
+        while True:
+            job = await self._steer(name, lifecycle.cancelled, running=True)
+            if job.state is not State.PROCESSING:
+                return job
+            job = await self._followed(name, lambda job: job.state is not State.PROCESSING, _LOOK)
+            if job.state.final:
+                return job
 
     async def retry(self, name: str) -> Job:
         return await self._steer(name, lifecycle.retried)
@@ -238,6 +248,8 @@ class PostgresStore:
         return removed
 
     async def expire(self, before: datetime, gone: Callable[[Job], None]) -> datetime | None:
+        wrong = self._pool.clock.now() - utc_now()
+        before += wrong
         while True:
             async with self._links.asking() as connection:
                 expired = await (await connection.execute(_EXPIRE, (before, _PRUNED))).fetchall()
@@ -247,7 +259,7 @@ class PostgresStore:
                 gone(job)
                 self._announce.removed(job.id)
             if len(expired) < _PRUNED:
-                return oldest[0] if oldest else None
+                return oldest[0] - wrong if oldest and oldest[0] else None
 
     # Questions
 
@@ -274,6 +286,10 @@ class PostgresStore:
         return rows.job_of(row) if row else None
 
     async def wait(self, name: str) -> Job:
+        return await self._followed(name, lambda job: job.state.final, SWEEP)  # a notice may be lost
+
+    async def _followed(self, name: str, wanted: Callable[[Job], bool], look: float) -> Job:
+        """The job once it is as `wanted`; look again after so many seconds, and when a notice tells of its end."""
         ended = asyncio.Event()
         self._ended.setdefault(name, set()).add(ended)
         self._listen()
@@ -287,11 +303,15 @@ class PostgresStore:
                     if seen:
                         raise UnknownJob(f"job {name} was removed before it ended") from None
                     raise
-                if job.state.final:
-                    return job
+                except StoreError:
+                    if not seen:
+                        raise
+                else:
+                    if wanted(job):
+                        return job
                 seen = True
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(SWEEP):  # a notice may be lost
+                    async with asyncio.timeout(look):
                         await ended.wait()
                 if self._closed:
                     raise PoolGone("the pool went away before the job ended")
@@ -306,8 +326,9 @@ class PostgresStore:
         try:
             while True:
                 changed.clear()
-                if not self._pool.exchange.held and await self._nothing_left():
-                    return
+                with suppress(StoreError):  # nobody knows what is left: go on
+                    if not self._pool.exchange.held and await self._nothing_left():
+                        return
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_LOOK):
                         await changed.wait()
