@@ -24,6 +24,8 @@ class Bookmarks:
     def __init__(self, queues: frozenset[str]) -> None:
         self._only = queues
         self._places: dict[str, Place] = dict.fromkeys(queues, _START)
+        self._told: dict[str, Place] = {}
+        """What notices told of since the last claim was begun, which may not have seen it."""
         self.exhausted = False
         """Whether the last claim found nothing more, and nobody has told of new jobs since."""
 
@@ -38,14 +40,16 @@ class Bookmarks:
             return False
         place = (notice.rank, datetime.fromtimestamp(notice.due - _ROUNDING, UTC))
         self._places[notice.queue] = min(self._places.get(notice.queue, _START), place)
+        self._told[notice.queue] = min(self._told.get(notice.queue, place), place)
         self.exhausted = False
         return True
 
     def claimed(self, queue: str, place: Place) -> None:
         """The first job that a claim found in a queue was at `place`."""
-        self._places[queue] = place
+        self._places[queue] = min(place, self._told.get(queue, place))
 
     def parameters(self) -> dict[str, list[Any]]:
-        """For the statement that claims."""
+        """For the statement that claims, which begins now."""
+        self._told.clear()
         places = self._places.values()
         return {"queues": list(self._places), "ranks": [rank for rank, _ in places], "dues": [due for _, due in places]}

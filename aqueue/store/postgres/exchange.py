@@ -21,6 +21,8 @@ from aqueue.store.postgres.notices import Later, Notice, Ready
 
 _LATER = 0.001
 """Seconds by which a timer goes off after a due time, so that the database finds it past."""
+_SOON, _LATE = 0.01, 1.0
+"""Seconds until the next look, at the least and at the most, where another transaction has locked what is ready."""
 _PATIENCE = 5.0
 """Seconds after which a round trip is given up, and the connection with it."""
 
@@ -63,6 +65,8 @@ class Exchange:
         self._under_way = False
         self._promote = self._sweep = False
         self._timer: asyncio.TimerHandle | None = None
+        self._again: asyncio.TimerHandle | None = None
+        self._pause = _SOON
         self._broken = False
 
     # For workers
@@ -145,8 +149,9 @@ class Exchange:
 
     def close(self) -> None:
         """Set no more timers."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._again):
+            if timer is not None:
+                timer.cancel()
 
     def _ring(self) -> None:
         self._timer = None
@@ -198,7 +203,8 @@ class Exchange:
                 await connection.execute(statements.PROMOTE)
                 upcoming = await connection.execute(statements.NEXT_DUE)
             if slots:
-                claimed = await connection.execute(statements.CLAIM, self._wanted(slots))
+                wanted = self._wanted(slots)
+                claimed = await connection.execute(statements.CLAIM, wanted)
         if upcoming is not None:
             self._hear_of_next(await upcoming.fetchone())
         if stored is not None:
@@ -209,6 +215,19 @@ class Exchange:
             self._hand_out(await claimed.fetchall(), len(slots))
         self._under_way = False
         self._rested()
+        if claimed is not None and self.bookmarks.exhausted:
+            await self._look_for_passed_over(connection, wanted)
+
+    async def _look_for_passed_over(self, connection: Connection, wanted: dict[str, Any]) -> None:
+        """A claim passes over jobs that another one has locked in that moment, and perhaps leaves: look again soon."""
+        row = await (await connection.execute(statements.PASSED_OVER, wanted)).fetchone()
+        if self._again is not None:
+            self._again.cancel()
+        if row is not None and row[0]:
+            self._again = asyncio.get_running_loop().call_later(self._pause, self.sweep)
+            self._pause = min(2 * self._pause, _LATE)
+        else:
+            self._pause = _SOON
 
     def _settlement(self, results: Sequence[Job]) -> dict[str, Any]:
         tokens = [job.history[-1].token for job in results]

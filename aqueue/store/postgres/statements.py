@@ -74,3 +74,12 @@ CLAIM = f"""
     RETURNING {rows.PLAIN.replace("seq", "job.seq").replace("host", "job.host")}"""
 """Claim the next jobs of the served queues, from a bookmark on in each, for free worker slots. Nothing is claimed by a
 pool that another one has declared lost."""
+
+PASSED_OVER = """
+    SELECT EXISTS (
+        SELECT FROM unnest(%(queues)s::text[], %(ranks)s::int[], %(dues)s::timestamptz[]) AS served (queue, rank, due),
+            LATERAL (
+                SELECT FROM aqueue.job_active AS job
+                WHERE ready AND job.queue = served.queue AND (job.rank, job.due) >= (served.rank, served.due) LIMIT 1
+            ) AS next)"""
+"""Whether there are jobs that a claim with these parameters could have taken, had others not locked them."""
