@@ -24,27 +24,22 @@ class Outage:
             row = connection.execute("SHOW data_directory").fetchone()
         assert row is not None
         self._data = Path(row[0])
-        self._program = os.readlink(f"/proc/{self._pid()}/exe")
-        self._server: subprocess.Popen[bytes] | None = None
+        self._programs = Path(os.readlink(f"/proc/{self._pid()}/exe")).parent
 
     def stop(self, number: int = signal.SIGQUIT) -> None:
         """End the server at once, as a crash does; with SIGINT politely. Whoever is connected is cut off."""
         pid = self._pid()
         os.kill(pid, number)
-        if self._server is not None:
-            self._server.wait()
-            self._server = None
         eventually(lambda: not Path(f"/proc/{pid}").exists() or _is_zombie(pid), "the end of the server")
         (self._data / "postmaster.pid").unlink(missing_ok=True)
 
     def start(self) -> None:
         """Start it again, if it does not run, and return when it answers."""
         if not (self._data / "postmaster.pid").exists():
-            command = [self._program, "-D", str(self._data), "-h", "", "-k", str(self._data)]
-            with open(self._data / "restart.log", "a") as log:
-                self._server = subprocess.Popen(
-                    command, user=self._data.stat().st_uid, stdout=log, stderr=log, start_new_session=True
-                )
+            options = f"-h '' -k {self._data}"
+            log = str(self._data / "restart.log")
+            command = [str(self._programs / "pg_ctl"), "-w", "-D", str(self._data), "-o", options, "-l", log, "start"]
+            subprocess.run(command, user=self._data.stat().st_uid, check=True, stdout=subprocess.DEVNULL)
         eventually(self._answers, "the server")
 
     def restart(self, seconds: float = 0.0) -> None:

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg_pool import AsyncConnectionPool, AsyncNullConnectionPool, PoolTimeout
+from psycopg.pq import TransactionStatus
 
 from aqueue import url
 from aqueue.errors import StoreError
@@ -27,6 +27,8 @@ IN_THE_WAY = (
 _TRIES = 5
 _FIRST_WAIT, LONGEST_WAIT = 0.05, 5.0
 """Seconds before the first and between later attempts to connect again."""
+_LONGEST_QUEUE = 10.0
+"""Seconds in which it must be a question's turn, behind others that wait for their answers."""
 _CONNECTIONS = 4
 """For questions that are asked at the same time; claims, notices and heartbeats have connections of their own."""
 _OPTIONS: dict[str, Any] = {
@@ -40,8 +42,8 @@ _OPTIONS: dict[str, Any] = {
     "tcp_user_timeout": 10_000,
 }
 
-# What psycopg has to say of lost connections is said here, once and not again with every attempt; an application
-# that wants to hear it all has handlers of its own.
+# What psycopg warns of, a query that could not be cancelled, is said here as what it means; an application that wants
+# to hear it has handlers of its own.
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 
@@ -49,26 +51,19 @@ class Links:
     """The ways to one database."""
 
     def __init__(self, store: str, *, many: bool) -> None:
-        """`many`: for a process that asks again and again, so that connections are kept."""
+        """`many`: for a process that asks again and again, so that several connections are kept."""
         self._store = store
-        kind = AsyncConnectionPool if many else AsyncNullConnectionPool
-        self._pool = kind(
-            store,
-            kwargs=_OPTIONS,
-            min_size=int(many),
-            max_size=_CONNECTIONS,
-            open=False,
-            timeout=10,
-            check=_not_hung_up,
-            name="aqueue",
-        )
+        self._most_idle = _CONNECTIONS if many else 1
+        self._idle: list[Connection] = []
+        self._seats = asyncio.Semaphore(_CONNECTIONS)
+        self._closed = False
         self._held: set[Connection] = set()
 
-    async def open(self) -> None:
-        await self._pool.open()
-
     async def close(self) -> None:
-        await self._pool.close()
+        """Keep no connection."""
+        self._closed = True
+        while self._idle:
+            await give_up(self._idle.pop())
 
     async def connect(self) -> Connection:
         """A connection of one's own. Raises `StoreError`."""
@@ -81,10 +76,36 @@ class Links:
     async def asking(self) -> AsyncIterator[Connection]:
         """A connection for a question. What goes wrong with the database is a `StoreError`."""
         try:
-            async with self._pool.connection() as connection:
+            async with asyncio.timeout(_LONGEST_QUEUE):
+                await self._seats.acquire()
+        except TimeoutError as error:
+            raise self.failed(error) from error
+        try:
+            connection = await self._usable() or await self.connect()
+            try:
                 yield connection
+            finally:
+                await self._put_back(connection)
         except psycopg.Error as error:
             raise self.failed(error) from error
+        finally:
+            self._seats.release()
+
+    async def _usable(self) -> Connection | None:
+        """An idle connection that the server has not ended meanwhile."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not _hung_up(connection):
+                return connection
+            await give_up(connection)
+        return None
+
+    async def _put_back(self, connection: Connection) -> None:
+        at_rest = connection.info.transaction_status == TransactionStatus.IDLE
+        if at_rest and not self._closed and len(self._idle) < self._most_idle:
+            self._idle.append(connection)
+        else:
+            await give_up(connection)
 
     async def change(self, make: Callable[[Connection], Awaitable[T]]) -> T:
         """What `make` returns, done in a transaction: all of it or nothing. It is done anew where it got into the way
@@ -136,8 +157,6 @@ class Links:
         """What went wrong with the database, as one line."""
         if isinstance(error, TimeoutError):
             reason = "it does not answer"
-        elif isinstance(error, PoolTimeout):
-            reason = "it cannot be reached"
         else:
             reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         return StoreError(f"database {url.shown(self._store)}: {reason}")
@@ -168,12 +187,11 @@ def _cut(connection: Connection) -> None:
             line.shutdown(socket.SHUT_RDWR)
 
 
-async def _not_hung_up(connection: Connection) -> None:
-    """Raise `OperationalError` if the server has ended a connection while it was idle, without asking the server."""
+def _hung_up(connection: Connection) -> bool:
+    """Whether the server has ended a connection while it was idle: then there is something to read."""
     look = select.poll()
     look.register(connection.fileno(), select.POLLIN)
-    if look.poll(0):
-        raise psycopg.OperationalError("the server has hung up")
+    return bool(look.poll(0))
 
 
 async def give_up(connection: Connection) -> None:

@@ -12,7 +12,6 @@ from datetime import datetime
 from typing import Self
 
 import msgspec
-import psycopg
 from msgspec.structs import replace
 
 from aqueue import lifecycle
@@ -24,7 +23,7 @@ from aqueue.registry import PoolInfo
 from aqueue.spec import JobSpec
 from aqueue.store.changes import Announcements
 from aqueue.store.postgres import adding, finding, notices, reading, rescue, rows, schema, statements
-from aqueue.store.postgres.links import Connection, Links, give_up
+from aqueue.store.postgres.links import Connection, Links
 from aqueue.store.postgres.listening import Listening
 from aqueue.store.postgres.membership import SWEEP
 from aqueue.store.postgres.notices import Ended, Left, Notice, Told
@@ -104,6 +103,7 @@ class PostgresStore:
         try:
             await self._begin()
         except BaseException:
+            await self._links.close()
             if self._serving is not None:
                 self._serving.let_go()
             raise
@@ -113,18 +113,12 @@ class PostgresStore:
         return self
 
     async def _begin(self) -> None:
-        connection = await self._links.connect()
-        try:
+        async with self._links.asking() as connection:
             if self._serving is None:
                 await schema.check(connection)
             else:
                 await schema.prepare(connection)
                 await self._serving.join(connection)
-        except psycopg.Error as error:
-            raise self._links.failed(error) from error
-        finally:
-            await give_up(connection)
-        await self._links.open()
 
     async def __aexit__(self, *_: object) -> None:
         self._closed = True
