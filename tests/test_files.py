@@ -153,8 +153,8 @@ def test_a_status_is_found_by_its_token(files: Files) -> None:
     (files.status / "run.3").write_text("run.3.1-1 0\nrun.3.2-1 7\n")
     assert files.find_status("run.3.2-1")[:2] == (7, "")
     assert files.find_status("run.3.9-1")[:2] == (None, "")
-    assert files.find_status("other.3.2-1") == (None, "", None)
-    assert files.find_status("") == (None, "", None)
+    assert files.find_status("other.3.2-1") == (None, "", None, False)
+    assert files.find_status("") == (None, "", None, False)
 
 
 def test_a_status_of_pools_that_are_gone_is_dropped_but_for_those_to_keep(files: Files) -> None:
