@@ -16,7 +16,7 @@ import psycopg
 
 from aqueue.config import Config
 from aqueue.control.client import Client
-from aqueue.control.requests import Cancel, Enqueue, Find, Jobs, Request
+from aqueue.control.requests import Cancel, Enqueue, Find, Jobs, Request, Retry
 from aqueue.job import Job
 from aqueue.spec import Defaults, JobSpec
 
@@ -126,6 +126,9 @@ class Hosts:
 
     def cancel(self, name: str) -> Job:
         return self.ask(Cancel([name]))[0]
+
+    def retry(self, name: str) -> Job:
+        return self.ask(Retry([name]))[0]
 
     def jobs(self) -> dict[str, Job]:
         return {job.id: job for job in self.ask(Find(output=True))}

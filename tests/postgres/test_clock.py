@@ -1,0 +1,54 @@
+"""The clock of one host is wrong by an hour: the database's counts."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from aqueue.job import State
+from tests.postgres.hosts import Hosts, eventually
+
+SABOTAGED = str(Path(__file__).parents[1] / "faults" / "sabotaged.py")
+HOUR = 3600
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_a_host_whose_clock_is_wrong_by_an_hour_does_as_the_others_do(hosts: Hosts, hours: int) -> None:
+    right, wrong = hosts.add(), hosts.add(AQUEUE_KEEP="30m")
+    (hosts.folder / "clock").write_text(str(hours * HOUR))
+    fault = (SABOTAGED, json.dumps({"clock": str(hosts.folder / "clock")}))
+    right.start("--queue", "right")
+    hosts.ended(hosts.enqueue("true", id="kept", queue="right").id)
+    wrong.start("--queue", "wrong", program=fault)
+    began = time.monotonic()
+    for queue in ("right", "wrong"):
+        hosts.enqueue("true", id=f"later-{queue}", queue=queue, delay=1)
+        hosts.enqueue("exit 1", id=f"again-{queue}", queue=queue, max_retries=1, backoff_base=1.0)
+    hosts.ended("later-right", "later-wrong", "again-right", "again-wrong")
+    assert 0.9 < time.monotonic() - began < 5
+    jobs = hosts.jobs()
+    assert jobs["again-wrong"].state is State.DEAD
+    first, second = jobs["again-wrong"].history
+    assert first.finished_at is not None
+    assert 0.9 < (second.started_at - first.finished_at).total_seconds() < 3
+    assert abs((first.finished_at - jobs["again-right"].history[0].finished_at).total_seconds()) < 5  # type: ignore[operator]
+    assert "kept" in jobs, "half an hour has not gone by"
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_a_pool_with_a_wrong_clock_stores_what_ended_before_it_came(hosts: Hosts, hours: int) -> None:
+    host = hosts.add()
+    host.start()
+    hosts.enqueue(
+        "touch started; until [ -e go ]; do sleep 0.02; done; exit 1", id="j", max_retries=1, backoff_base=1.0
+    )
+    eventually((hosts.folder / "started").exists, "the start")
+    host.pool.kill()
+    (hosts.folder / "go").touch()
+    eventually(lambda: not host.commands(), "its end")
+    (hosts.folder / "clock").write_text(str(hours * HOUR))
+    host.start(program=(SABOTAGED, json.dumps({"clock": str(hosts.folder / "clock")})))
+    began = time.monotonic()
+    assert hosts.ended("j").state is State.DEAD
+    assert time.monotonic() - began < 5

@@ -1,0 +1,62 @@
+"""A host is cut off from the database: it ends its own commands before another host may start them again."""
+
+import time
+
+from aqueue.job import State
+from tests.postgres.hosts import LEASE, Hosts, eventually
+from tests.postgres.proxy import Proxy
+
+STUBBORN = "trap '' TERM; "
+
+
+def test_a_host_that_is_cut_off_ends_its_commands_before_another_starts_them_again(hosts: Hosts, proxy: Proxy) -> None:
+    """Also commands that ignore SIGTERM."""
+    lost, other = hosts.add(proxy.url), hosts.add()
+    lost.start("--count", "2")
+    jobs = [hosts.enqueue(trap + hosts.working(20), id=name) for name, trap in (("meek", ""), ("stubborn", STUBBORN))]
+    eventually(lambda: len(hosts.lives()) == 2, "the start")
+    other.start("--count", "2")
+    began = time.monotonic()
+    proxy.swallow()
+    eventually(lambda: not lost.commands(), "the end of its commands", LEASE)
+    assert time.monotonic() - began < LEASE
+    eventually(lambda: all(len(attempts) == 2 for attempts in hosts.lives().values()), "the second attempts")
+    hosts.assert_never_two_at_once()
+    proxy.mend()
+    eventually(lambda: lost.log().count("too late") == 2, "the refusal of its late results")
+    assert lost.pool.poll() is None
+    assert lost.log().count("trying again") <= 2
+    for job in jobs:
+        history = hosts.job(job.id).history
+        assert [attempt.interrupted for attempt in history] == [True, False]
+        assert "fell silent" in (history[0].error or "")
+        hosts.cancel(job.id)
+    after = hosts.enqueue_many("true", 4)
+    hosts.ended(*(job.id for job in after))
+
+
+def test_a_cut_shorter_than_half_of_the_lease_is_not_noticed_by_commands(hosts: Hosts, proxy: Proxy) -> None:
+    host = hosts.add(proxy.url)
+    host.start()
+    hosts.enqueue(hosts.working(4), id="j")
+    eventually(lambda: "j" in hosts.lives(), "the start")
+    proxy.refuse()
+    time.sleep(1)
+    proxy.mend()
+    job = hosts.ended("j")
+    assert (job.state, len(job.history)) == (State.COMPLETED, 1)
+
+
+def test_two_hosts_that_are_cut_off_by_turns_run_nothing_twice_at_once(hosts: Hosts, proxy: Proxy) -> None:
+    one, other = hosts.add(proxy.url), hosts.add()
+    for host in (one, other):
+        host.start("--count", "3")
+    jobs = hosts.enqueue_many(hosts.working(1.5), 12, max_retries=5)
+    for _ in range(2):
+        eventually(lambda: one.commands(), "some work")
+        proxy.swallow()
+        eventually(lambda: not one.commands(), "the end of its commands", LEASE)
+        proxy.mend()
+    hosts.ended(*(job.id for job in jobs))
+    hosts.assert_never_two_at_once()
+    assert {job.state for job in hosts.jobs().values()} == {State.COMPLETED}
