@@ -76,6 +76,10 @@ class Proxy:
         self.has_cut.clear()
         self._pattern, self._forward = pattern, forward
 
+    def rest(self) -> None:
+        """Cut every connection, and return when nothing of them is left."""
+        asyncio.run_coroutine_threadsafe(self._rest(), self._loop).result(5)
+
     def close(self) -> None:
         asyncio.run_coroutine_threadsafe(self._shut(), self._loop).result(5)
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -99,11 +103,15 @@ class Proxy:
 
     async def _shut(self) -> None:
         self._door.close()
+        await self._rest()
+
+    async def _rest(self) -> None:
         self._open.set()
-        for line in self._lines:
-            line.cut()
         while self._lines:
+            for line in self._lines:
+                line.cut()
             await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001)  # a transport that was aborted closes its socket in the next turn
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._refusing:

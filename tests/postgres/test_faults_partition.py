@@ -1,6 +1,7 @@
 """A host is cut off from the database: it ends its own commands before another host may start them again."""
 
 import time
+from collections.abc import Callable
 
 from aqueue.job import State
 from tests.postgres.hosts import LEASE, Hosts, eventually
@@ -47,16 +48,20 @@ def test_a_cut_shorter_than_half_of_the_lease_is_not_noticed_by_commands(hosts: 
     assert (job.state, len(job.history)) == (State.COMPLETED, 1)
 
 
-def test_two_hosts_that_are_cut_off_by_turns_run_nothing_twice_at_once(hosts: Hosts, proxy: Proxy) -> None:
-    one, other = hosts.add(proxy.url), hosts.add()
-    for host in (one, other):
-        host.start("--count", "3")
-    jobs = hosts.enqueue_many(hosts.working(1.5), 12, max_retries=5)
-    for _ in range(2):
-        eventually(lambda: one.commands(), "some work")
+def test_hosts_that_are_cut_off_by_turns_run_nothing_twice_at_once(
+    hosts: Hosts, make_proxy: Callable[[], Proxy]
+) -> None:
+    proxies = [make_proxy(), make_proxy()]
+    both = [hosts.add(proxy.url) for proxy in proxies]
+    for host in both:
+        host.start("--count", "2")
+    jobs = hosts.enqueue_many(hosts.working(4), 4)
+    for host, proxy in zip(both, proxies, strict=True):
+        eventually(lambda host=host: len(host.commands()) >= 2, "its work")
         proxy.swallow()
-        eventually(lambda: not one.commands(), "the end of its commands", LEASE)
+        eventually(lambda host=host: not host.commands(), "the end of its commands", LEASE)
         proxy.mend()
     hosts.ended(*(job.id for job in jobs))
     hosts.assert_never_two_at_once()
     assert {job.state for job in hosts.jobs().values()} == {State.COMPLETED}
+    assert max(map(len, hosts.lives().values())) > 1

@@ -24,7 +24,10 @@ _LATER = 0.001
 _SOON, _LATE = 0.01, 1.0
 """Seconds until the next look, at the least and at the most, where another transaction has locked what is ready."""
 _PATIENCE = 5.0
-"""Seconds after which a round trip is given up, and the connection with it."""
+"""Seconds after which a round trip is given up, and the connection with it; and one more for each megabyte."""
+_MEGABYTE = 1_000_000
+_LONGEST_ROUND = 50 * _MEGABYTE
+"""Bytes of output from which on results wait for the next round trip: the server takes no more than a gigabyte."""
 
 
 class Held(NamedTuple):
@@ -169,7 +172,7 @@ class Exchange:
             self._sweep = True
             while True:
                 if self._sweep or self._anything():
-                    with patience(connection, _PATIENCE):
+                    with patience(connection, _PATIENCE + sum(map(_size, self._results())) / _MEGABYTE):
                         if self._sweep:
                             await self._look_at_everything(connection)
                         await self._round(connection)
@@ -188,7 +191,7 @@ class Exchange:
     async def _round(self, connection: Connection) -> None:
         """One round trip: store results, take back unwanted claims, let jobs become ready, claim."""
         self._under_way = True
-        results, unwanted, promote = list(self.unsettled.values()), list(self._unwanted), self._promote
+        results, unwanted, promote = self._results(), list(self._unwanted), self._promote
         slots = list(self._free) if self._may_claim() else []
         self._promote = False
         if slots:
@@ -228,6 +231,17 @@ class Exchange:
             self._pause = min(2 * self._pause, _LATE)
         else:
             self._pause = _SOON
+
+    def _results(self) -> list[Job]:
+        """What is to be stored next."""
+        results: list[Job] = []
+        size = 0
+        for job in self.unsettled.values():
+            results.append(job)
+            size += _size(job)
+            if size > _LONGEST_ROUND:
+                break
+        return results
 
     def _settlement(self, results: Sequence[Job]) -> dict[str, Any]:
         tokens = [job.history[-1].token for job in results]
@@ -308,3 +322,7 @@ class Exchange:
     def _rested(self) -> None:
         self._over.set()
         self._over = asyncio.Event()
+
+
+def _size(job: Job) -> int:
+    return len(job.stdout or "") + len(job.stderr or "")

@@ -5,8 +5,11 @@ from collections.abc import Callable
 import msgspec
 
 from aqueue.store.postgres import notices
-from aqueue.store.postgres.links import Connection
+from aqueue.store.postgres.links import Connection, patience
 from aqueue.store.postgres.notices import Notice
+
+_SILENCE, _PATIENCE = 30.0, 5.0
+"""Seconds without a notice after which the connection is tried, and in which it must answer."""
 
 
 class Listening:
@@ -19,11 +22,15 @@ class Listening:
 
     async def run_on(self, connection: Connection) -> None:
         """Listen over `connection`, until it fails."""
-        await connection.execute(f"LISTEN {notices.CHANNEL}")
+        with patience(connection, _PATIENCE):
+            await connection.execute(f"LISTEN {notices.CHANNEL}")
         self._again()
-        async for notice in connection.notifies():
-            try:
-                heard = notices.decode(notice.payload)
-            except msgspec.MsgspecError:
-                continue  # of a newer version, or nobody's: the tables are the truth
-            self._hear(heard)
+        while True:
+            async for notice in connection.notifies(timeout=_SILENCE):
+                try:
+                    heard = notices.decode(notice.payload)
+                except msgspec.MsgspecError:
+                    continue  # of a newer version, or nobody's: the tables are the truth
+                self._hear(heard)
+            with patience(connection, _PATIENCE):
+                await connection.execute("SELECT")

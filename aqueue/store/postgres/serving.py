@@ -104,7 +104,7 @@ class Serving:
                     with patience(connection, _LAST_WORDS):
                         await self.membership.leave(connection)
         except (TimeoutError, StoreError) as error:
-            self._report(f"the pool could not take its leave: {error or 'the database does not answer'}")
+            self._report(f"the pool could not take its leave: {str(error) or 'the database does not answer'}")
         finally:
             self.exchange.close()
             self._links.abandon()
