@@ -7,8 +7,8 @@ is a hint. It moves back when a notice tells of a job before it, and returns to 
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
 
+from aqueue.store.postgres import rows
 from aqueue.store.postgres.notices import Ready
 
 _START = (-(2**31), datetime(1, 1, 2, tzinfo=UTC))
@@ -45,7 +45,11 @@ class Bookmarks:
         """The first job that a claim found in a queue was at `place`."""
         self._places[queue] = place
 
-    def parameters(self) -> dict[str, list[Any]]:
+    def parameters(self) -> dict[str, str]:
         """For the statement that claims."""
         places = self._places.values()
-        return {"queues": list(self._places), "ranks": [rank for rank, _ in places], "dues": [due for _, due in places]}
+        return {
+            "queues": rows.array(self._places),
+            "ranks": rows.array(rank for rank, _ in places),
+            "dues": rows.array(due for _, due in places),
+        }

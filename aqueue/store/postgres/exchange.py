@@ -23,6 +23,12 @@ _LATER = 0.001
 """Seconds by which a timer goes off after a due time, so that the database finds it past."""
 _PATIENCE = 5.0
 """Seconds after which a round trip is given up, and the connection with it."""
+_TRAFFIC = {
+    (True, True): statements.SETTLE_AND_CLAIM,
+    (True, False): statements.SETTLE,
+    (False, True): statements.CLAIM,
+}
+"""What is sent, by whether there are results, and free workers."""
 
 
 class Held(NamedTuple):
@@ -149,6 +155,7 @@ class Exchange:
     async def run_on(self, connection: Connection) -> None:
         """Do what there is to do over `connection`, until that fails."""
         try:
+            await connection.execute(statements.STEADY)
             await self._compare(connection)
             self._broken = False
             self._sweep = True
@@ -178,30 +185,30 @@ class Exchange:
         self._promote = False
         if slots:
             self.bookmarks.exhausted = True  # unless it shows that there is more, or somebody says so meanwhile
-        stored = taken = upcoming = claimed = None
-        async with asyncio.timeout(_PATIENCE), connection.pipeline():
-            if results:
-                stored = await connection.execute(statements.SETTLE, self._settlement(results))
+        traffic: list[rows.Row] = []
+        taken = upcoming = None
+        async with asyncio.timeout(_PATIENCE):
             if unwanted:
-                taken = await connection.execute(statements.TAKE_BACK, self._returned(unwanted))
+                taken = await connection.execute(statements.TAKE_BACK, self._returned(unwanted), prepare=True)
             if promote:
-                await connection.execute(statements.PROMOTE)
-                upcoming = await connection.execute(statements.NEXT_DUE)
-            if slots:
-                claimed = await connection.execute(statements.CLAIM, self._wanted(slots))
+                await connection.execute(statements.PROMOTE, prepare=True)
+                upcoming = await connection.execute(statements.NEXT_DUE, prepare=True)
+            if results or slots:
+                statement = _TRAFFIC[bool(results), bool(slots)]
+                wanted = {**self._settlement(results), **self._wanted(slots)}
+                traffic = await (await connection.execute(statement, wanted, prepare=True)).fetchall()
         if upcoming is not None:
             self._hear_of_next(await upcoming.fetchone())
-        if stored is not None:
-            await self._settled(connection, results, {row[0] for row in await stored.fetchall()})
+        await self._settled(connection, results, {row[0] for row in traffic if row[1] is None})
         if taken is not None:
             self._taken_back(unwanted, {row[0] for row in await taken.fetchall()})
-        if claimed is not None:
-            self._hand_out(await claimed.fetchall(), len(slots))
+        if slots:
+            self._hand_out([row for row in traffic if row[1] is not None], len(slots))
         self._under_way = False
         self._rested()
 
     def _settlement(self, results: Sequence[Job]) -> dict[str, Any]:
-        tokens = [job.history[-1].token for job in results]
+        tokens = rows.array(job.history[-1].token for job in results)
         return {"run": self.run, "tokens": tokens, **rows.columns(results, self._clock.now())}
 
     async def _settled(self, connection: Connection, results: Sequence[Job], stored: set[int]) -> None:
@@ -223,9 +230,9 @@ class Exchange:
     def _returned(self, unwanted: Sequence[Held]) -> dict[str, Any]:
         return {
             "run": self.run,
-            "tokens": [held.job.history[-1].token for held in unwanted],
-            "seqs": [held.job.seq for held in unwanted],
-            "states": [held.before.state.value for held in unwanted],
+            "tokens": rows.array(held.job.history[-1].token for held in unwanted),
+            "seqs": rows.array(held.job.seq for held in unwanted),
+            "states": rows.array(held.before.state.value for held in unwanted),
         }
 
     def _taken_back(self, unwanted: Sequence[Held], taken: set[int]) -> None:
@@ -236,7 +243,7 @@ class Exchange:
                 self._announce(held.before)
 
     def _wanted(self, slots: Sequence[int]) -> dict[str, Any]:
-        return {"run": self.run, "slots": slots, "count": len(slots), **self.bookmarks.parameters()}
+        return {"run": self.run, "slots": rows.array(slots), "count": len(slots), **self.bookmarks.parameters()}
 
     def _hand_out(self, found: Sequence[rows.Row], asked: int) -> None:
         """Give claimed jobs to the workers that wait for them; what nobody wants any more goes back."""
