@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from aqueue.store.postgres import rows
 from aqueue.store.postgres.notices import Ready
 
-_START = (-(2**31), datetime(1, 1, 2, tzinfo=UTC))
+_START = (-(2**31), datetime(1, 1, 2, tzinfo=UTC), 0)
 _ROUNDING = 0.001
 """Seconds by which a due time may have been rounded on its way."""
-Place = tuple[int, datetime]
-"""Rank and due time: the order of claims."""
+Place = tuple[int, datetime, int]
+"""Rank, due time and number: the order of claims. Jobs of one batch differ in nothing but their numbers."""
 
 
 class Bookmarks:
@@ -24,6 +24,8 @@ class Bookmarks:
     def __init__(self, queues: frozenset[str]) -> None:
         self._only = queues
         self._places: dict[str, Place] = dict.fromkeys(queues, _START)
+        self._heard: set[str] = set()
+        """Queues of which there was a notice since the last claim was sent: that claim need not have seen its jobs."""
         self.exhausted = False
         """Whether the last claim found nothing more, and nobody has told of new jobs since."""
 
@@ -36,20 +38,24 @@ class Bookmarks:
         """A queue has a job that can start; False if it is not served."""
         if self._only and notice.queue not in self._only:
             return False
-        place = (notice.rank, datetime.fromtimestamp(notice.due - _ROUNDING, UTC))
+        place = (notice.rank, datetime.fromtimestamp(notice.due - _ROUNDING, UTC), 0)
+        self._heard.add(notice.queue)
         self._places[notice.queue] = min(self._places.get(notice.queue, _START), place)
         self.exhausted = False
         return True
 
     def claimed(self, queue: str, place: Place) -> None:
         """The first job that a claim found in a queue was at `place`."""
-        self._places[queue] = place
+        if queue not in self._heard:
+            self._places[queue] = place
 
     def parameters(self) -> dict[str, str]:
-        """For the statement that claims."""
+        """For the statement that claims and is sent now."""
+        self._heard.clear()
         places = self._places.values()
         return {
             "queues": rows.array(self._places),
-            "ranks": rows.array(rank for rank, _ in places),
-            "dues": rows.array(due for _, due in places),
+            "ranks": rows.array(rank for rank, _, _ in places),
+            "dues": rows.array(due for _, due, _ in places),
+            "from": rows.array(seq for _, _, seq in places),
         }

@@ -14,13 +14,16 @@ from anyio import CancelScope
 
 from aqueue.job import Job, State
 from aqueue.store.postgres import rows, statements
-from aqueue.store.postgres.bookmarks import Bookmarks
+from aqueue.store.postgres.bookmarks import Bookmarks, Place
 from aqueue.store.postgres.clock import Clock
 from aqueue.store.postgres.links import Connection
 from aqueue.store.postgres.notices import Later, Notice, Ready
 
 _LATER = 0.001
 """Seconds by which a timer goes off after a due time, so that the database finds it past."""
+_AGAIN = 0.1
+"""Seconds after which a claim that found too little is tried once more: what another transaction had locked in that
+moment was passed over, and nobody tells of it if that lets go without a change."""
 _PATIENCE = 5.0
 """Seconds after which a round trip is given up, and the connection with it."""
 _TRAFFIC = {
@@ -67,8 +70,9 @@ class Exchange:
         self._wake = asyncio.Event()
         self._over = asyncio.Event()
         self._under_way = False
-        self._promote = self._sweep = False
+        self._promote = self._sweep = self._second_look = False
         self._timer: asyncio.TimerHandle | None = None
+        self._again: asyncio.TimerHandle | None = None
         self._broken = True
 
     # For workers
@@ -142,12 +146,18 @@ class Exchange:
 
     def close(self) -> None:
         """Set no more timers."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._again):
+            if timer is not None:
+                timer.cancel()
 
     def _ring(self) -> None:
         self._timer = None
         self._promote = True
+        self._wake.set()
+
+    def _look_again(self) -> None:
+        self._second_look = True
+        self.bookmarks.exhausted = False
         self._wake.set()
 
     # The traffic
@@ -195,7 +205,7 @@ class Exchange:
                 upcoming = await connection.execute(statements.NEXT_DUE, prepare=True)
             if results or slots:
                 statement = _TRAFFIC[bool(results), bool(slots)]
-                wanted = {**self._settlement(results), **self._wanted(slots)}
+                wanted = {**self._settlement(results), **(self._wanted(slots) if slots else {})}
                 traffic = await (await connection.execute(statement, wanted, prepare=True)).fetchall()
         if upcoming is not None:
             self._hear_of_next(await upcoming.fetchone())
@@ -249,11 +259,16 @@ class Exchange:
         """Give claimed jobs to the workers that wait for them; what nobody wants any more goes back."""
         if len(found) == asked:
             self.bookmarks.exhausted = False
-        first: dict[str, tuple[int, Any]] = {}
+        elif found or not self._second_look:
+            if self._again is not None:
+                self._again.cancel()
+            self._again = asyncio.get_running_loop().call_later(_AGAIN, self._look_again)
+        self._second_look = False
+        first: dict[str, Place] = {}
         for row in found:
             held = Held(rows.record_of(row), rows.job_of(row))
             self.held[held.job.seq] = held
-            place = (-held.job.priority, held.job.due_at)
+            place = (-held.job.priority, held.job.due_at, held.job.seq)
             first[held.job.queue] = min(first.get(held.job.queue, place), place)
             self._announce(held.job)
             turn = self._free.pop(held.job.history[-1].worker, None)

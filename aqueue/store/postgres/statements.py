@@ -2,6 +2,8 @@
 
 `FOR UPDATE SKIP LOCKED` lets any number of pools claim at the same time without waiting for each other. A result
 counts only if its attempt still belongs to this pool: compare and set, on the job's number, the pool and the token.
+The pool is compared in a way that no index can serve (`IS NOT DISTINCT FROM`), so that jobs are found by their numbers:
+the index of a pool's jobs is full of what it had before, as long as no vacuum may remove that.
 """
 
 from aqueue.store.postgres import rows
@@ -15,8 +17,8 @@ _STORE = f"""
         SELECT * FROM unnest(%(tokens)s::text[], {rows.UNNEST}) AS given (held_by, {", ".join(rows.COLUMNS)})
     ), stored AS (
         UPDATE aqueue.job AS job SET {rows.SET}, {FREED} FROM given
-        WHERE job.seq = given.seq AND NOT job.ended AND job.state = 'processing'
-            AND job.pool = %(run)s AND job.token = given.held_by
+        WHERE job.seq = given.seq AND NOT job.ended AND job.token = given.held_by
+            AND job.pool IS NOT DISTINCT FROM %(run)s
         RETURNING job.*
     )"""
 _TOLD = f"""
@@ -38,7 +40,7 @@ PUT = f"""
 TAKE_BACK = f"""
     UPDATE aqueue.job_active AS job SET state = back.state, ready = true, begun = begun - 1, {FREED}
     FROM unnest(%(tokens)s::text[], %(seqs)s::bigint[], %(states)s::text[]) AS back (held_by, seq, state)
-    WHERE job.seq = back.seq AND job.token = back.held_by AND job.state = 'processing' AND job.pool = %(run)s
+    WHERE job.seq = back.seq AND job.token = back.held_by AND job.pool IS NOT DISTINCT FROM %(run)s
     RETURNING job.seq, {READY}"""
 """Undo claims whose command was never started; returns the numbers of the jobs."""
 
@@ -59,10 +61,12 @@ _TAKE = """
         SELECT run, host FROM aqueue.pool WHERE run = %(run)s FOR KEY SHARE
     ), found AS (
         SELECT next.* FROM pool,
-            unnest(%(queues)s::text[], %(ranks)s::int[], %(dues)s::timestamptz[]) AS served (queue, rank, due),
+            unnest(%(queues)s::text[], %(ranks)s::int[], %(dues)s::timestamptz[], %(from)s::bigint[])
+                AS served (queue, rank, due, seq),
             LATERAL (
                 SELECT seq, rank, due FROM aqueue.job_active AS job
-                WHERE ready AND job.queue = served.queue AND (job.rank, job.due) >= (served.rank, served.due)
+                WHERE ready AND job.queue = served.queue
+                    AND (job.rank, job.due, job.seq) >= (served.rank, served.due, served.seq)
                 ORDER BY rank, due, seq LIMIT %(count)s FOR UPDATE SKIP LOCKED
             ) AS next
         ORDER BY rank, due, seq LIMIT %(count)s
