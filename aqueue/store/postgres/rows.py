@@ -62,13 +62,16 @@ COLUMNS = {
     "begun": "integer",
 }
 """What of a job that is not running is written, and as what it is sent."""
-UNNEST = ", ".join(f"%({name})s::{kind}[]" for name, kind in COLUMNS.items())
-"""The arrays of `columns`, for `unnest`."""
+CHANGING = [name for name in COLUMNS if name not in ("id", "queue", "tags")]
+"""Those that a change may change, and the number that tells whose."""
+_ARRAYS = {name: f"%({name})s::{kind}[]" for name, kind in COLUMNS.items()}
+CHANGES = ", ".join(_ARRAYS[name] for name in CHANGING)
+"""The arrays of `columns` for `unnest`, those of `CHANGING`."""
 INSERT = f"""
     INSERT INTO aqueue.job ({", ".join(COLUMNS)})
     SELECT {", ".join(name if name != "tags" else "tags::text[]" for name in COLUMNS)}
-    FROM unnest({UNNEST}) AS new ({", ".join(COLUMNS)})"""
-SET = ", ".join(f"{name} = given.{name}" for name in COLUMNS if name not in ("seq", "id", "queue", "tags"))
+    FROM unnest({", ".join(_ARRAYS.values())}) AS new ({", ".join(COLUMNS)})"""
+SET = ", ".join(f"{name} = given.{name}" for name in CHANGING if name != "seq")
 """Puts a row `given` of those columns in the place of what a job was."""
 
 
@@ -83,7 +86,7 @@ def _quoted(text: str) -> str:
 
 
 def columns(jobs: Iterable[Job], now: datetime) -> dict[str, str]:
-    """Jobs as the arrays for `UNNEST`: each column of all jobs."""
+    """Jobs as arrays for `unnest`: each column of all jobs."""
     rows = [_values(job, now) for job in jobs]
     return {name: array(row[place] for row in rows) for place, name in enumerate(COLUMNS)}
 

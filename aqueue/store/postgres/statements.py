@@ -14,12 +14,12 @@ FREED = "pool = NULL, host = NULL, worker = NULL, token = NULL, started = NULL, 
 
 _STORE = f"""
     given AS (
-        SELECT * FROM unnest(%(tokens)s::text[], {rows.UNNEST}) AS given (held_by, {", ".join(rows.COLUMNS)})
+        SELECT * FROM unnest(%(tokens)s::text[], {rows.CHANGES}) AS given (held_by, {", ".join(rows.CHANGING)})
     ), stored AS (
         UPDATE aqueue.job AS job SET {rows.SET}, {FREED} FROM given
         WHERE job.seq = given.seq AND NOT job.ended AND job.token = given.held_by
             AND job.pool IS NOT DISTINCT FROM %(run)s
-        RETURNING job.*
+        RETURNING job.seq, job.id, job.queue, job.rank, job.due, job.ready, job.ended, job.awaited
     )"""
 _TOLD = f"""
     told AS (SELECT seq, CASE
@@ -34,7 +34,7 @@ like those of `CLAIM` without a state."""
 
 PUT = f"""
     UPDATE aqueue.job AS job SET {rows.SET}, {FREED}
-    FROM unnest({rows.UNNEST}) AS given ({", ".join(rows.COLUMNS)}) WHERE job.seq = given.seq"""
+    FROM unnest({rows.CHANGES}) AS given ({", ".join(rows.CHANGING)}) WHERE job.seq = given.seq"""
 """Put `rows.columns` in the place of what the jobs were, which are locked."""
 
 TAKE_BACK = f"""
@@ -78,7 +78,7 @@ _TAKE = """
             token = pool.run || '.' || placed.slot || '.' || job.seq || '-' || begun + 1
         FROM placed, pool
         WHERE job.seq = placed.seq
-        RETURNING job.*
+        RETURNING job.seq, state, job.host, worker, token, started, record
     )"""
 CLAIM = f"WITH {_TAKE} SELECT {rows.PLAIN} FROM taken"
 """Claim the next jobs of the served queues, from a bookmark on in each, for free worker slots. Nothing is claimed by a
