@@ -30,8 +30,8 @@ class Bookmarks:
         """Whether the last claim found nothing more, and nobody has told of new jobs since."""
 
     def reset(self, queues: Iterable[str]) -> None:
-        """Begin at the start of every queue; `queues` are all that there are."""
-        self._places = dict.fromkeys(self._only or queues, _START)
+        """Begin at the start of every queue; `queues` are all that there were: a notice may have told of one since."""
+        self._places = dict.fromkeys(self._only or {*queues, *self._places}, _START)
         self.exhausted = False
 
     def ready(self, notice: Ready) -> bool:

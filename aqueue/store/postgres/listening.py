@@ -1,5 +1,6 @@
 """Hears the notices of other hosts, and passes them on."""
 
+import asyncio
 from collections.abc import Callable
 
 import msgspec
@@ -18,12 +19,28 @@ class Listening:
         self._again = again
 
     async def run_on(self, connection: Connection) -> None:
-        """Listen over `connection`, until it fails."""
+        """Listen over `connection`, until it fails.
+
+        The socket is watched here because the driver's own `notifies` wakes up ten times a second.
+        """
         await connection.execute(f"LISTEN {notices.CHANNEL}")
         self._again()
-        async for notice in connection.notifies():
-            try:
-                heard = notices.decode(notice.payload)
-            except msgspec.MsgspecError:
-                continue  # of a newer version, or nobody's: the tables are the truth
-            self._hear(heard)
+        readable = asyncio.Event()
+        loop, socket = asyncio.get_running_loop(), connection.fileno()
+        loop.add_reader(socket, readable.set)
+        try:
+            while True:
+                await readable.wait()
+                readable.clear()
+                connection.pgconn.consume_input()
+                while notice := connection.pgconn.notifies():
+                    self._pass_on(notice.extra)
+        finally:
+            loop.remove_reader(socket)
+
+    def _pass_on(self, payload: bytes) -> None:
+        try:
+            heard = notices.decode(payload)
+        except msgspec.MsgspecError:
+            return  # of a newer version, or nobody's: the tables are the truth
+        self._hear(heard)
