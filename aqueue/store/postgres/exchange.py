@@ -8,16 +8,16 @@ one begins by comparing what this pool holds with what the table says it holds.
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
 
 from anyio import CancelScope
 
 from aqueue.job import Job, State
-from aqueue.store.postgres import rows, statements
+from aqueue.store.postgres import rows, statements, traffic
 from aqueue.store.postgres.bookmarks import Bookmarks, Place
 from aqueue.store.postgres.clock import Clock
 from aqueue.store.postgres.links import Connection
 from aqueue.store.postgres.notices import Later, Notice, Ready
+from aqueue.store.postgres.traffic import Held
 
 _LATER = 0.001
 """Seconds by which a timer goes off after a due time, so that the database finds it past."""
@@ -26,19 +26,6 @@ _AGAIN = 0.1
 moment was passed over, and nobody tells of it if that lets go without a change."""
 _PATIENCE = 5.0
 """Seconds after which a round trip is given up, and the connection with it."""
-_TRAFFIC = {
-    (True, True): statements.SETTLE_AND_CLAIM,
-    (True, False): statements.SETTLE,
-    (False, True): statements.CLAIM,
-}
-"""What is sent, by whether there are results, and free workers."""
-
-
-class Held(NamedTuple):
-    """A job in the hands of this pool, and what it was before."""
-
-    before: Job
-    job: Job
 
 
 class Exchange:
@@ -195,31 +182,30 @@ class Exchange:
         self._promote = False
         if slots:
             self.bookmarks.exhausted = True  # unless it shows that there is more, or somebody says so meanwhile
-        traffic: list[rows.Row] = []
+        answer: list[rows.Row] = []
         taken = upcoming = None
         async with asyncio.timeout(_PATIENCE):
             if unwanted:
-                taken = await connection.execute(statements.TAKE_BACK, self._returned(unwanted), prepare=True)
+                back = traffic.returned(self.run, unwanted)
+                taken = await connection.execute(statements.TAKE_BACK, back, prepare=True)
             if promote:
                 await connection.execute(statements.PROMOTE, prepare=True)
                 upcoming = await connection.execute(statements.NEXT_DUE, prepare=True)
             if results or slots:
-                statement = _TRAFFIC[bool(results), bool(slots)]
-                wanted = {**self._settlement(results), **(self._wanted(slots) if slots else {})}
-                traffic = await (await connection.execute(statement, wanted, prepare=True)).fetchall()
+                settlement = traffic.settlement(results, self._clock.now()) if results else {}
+                claim = traffic.claim(slots, self.bookmarks) if slots else {}
+                statement = traffic.STATEMENTS[bool(results), bool(slots)]
+                sent = await connection.execute(statement, {"run": self.run, **settlement, **claim}, prepare=True)
+                answer = await sent.fetchall()
         if upcoming is not None:
             self._hear_of_next(await upcoming.fetchone())
-        await self._settled(connection, results, {row[0] for row in traffic if row[1] is None})
+        await self._settled(connection, results, {row[0] for row in answer if row[1] is None})
         if taken is not None:
             self._taken_back(unwanted, {row[0] for row in await taken.fetchall()})
         if slots:
-            self._hand_out([row for row in traffic if row[1] is not None], len(slots))
+            self._hand_out([row for row in answer if row[1] is not None], len(slots))
         self._under_way = False
         self._rested()
-
-    def _settlement(self, results: Sequence[Job]) -> dict[str, Any]:
-        tokens = rows.array(job.history[-1].token for job in results)
-        return {"run": self.run, "tokens": tokens, **rows.columns(results, self._clock.now())}
 
     async def _settled(self, connection: Connection, results: Sequence[Job], stored: set[int]) -> None:
         late = [job for job in results if job.seq not in stored]
@@ -237,23 +223,12 @@ class Exchange:
             else:
                 self._late(job)
 
-    def _returned(self, unwanted: Sequence[Held]) -> dict[str, Any]:
-        return {
-            "run": self.run,
-            "tokens": rows.array(held.job.history[-1].token for held in unwanted),
-            "seqs": rows.array(held.job.seq for held in unwanted),
-            "states": rows.array(held.before.state.value for held in unwanted),
-        }
-
     def _taken_back(self, unwanted: Sequence[Held], taken: set[int]) -> None:
         for held in unwanted:
             self._unwanted.remove(held)
             self.held.pop(held.job.seq, None)
             if held.job.seq in taken:
                 self._announce(held.before)
-
-    def _wanted(self, slots: Sequence[int]) -> dict[str, Any]:
-        return {"run": self.run, "slots": rows.array(slots), "count": len(slots), **self.bookmarks.parameters()}
 
     def _hand_out(self, found: Sequence[rows.Row], asked: int) -> None:
         """Give claimed jobs to the workers that wait for them; what nobody wants any more goes back."""
