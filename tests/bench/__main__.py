@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from tests.bench import commands, idle, latency, output, pause, peers, report, scale, throughput
+from tests.bench import commands, idle, latency, output, pause, peers, postgres, report, scale, throughput
 from tests.bench.report import Figure, Machine
 
 ROWS: dict[str, Callable[[bool], list[Figure]]] = {
@@ -26,6 +26,12 @@ ROWS: dict[str, Callable[[bool], list[Figure]]] = {
     "breadth": scale.breadth,
     "pause": pause.pause,
     "output": output.output,
+    "turnover": postgres.turnover,
+    "backlog": postgres.backlog,
+    "horizon": postgres.horizon,
+    "shared-throughput": postgres.shared_throughput,
+    "shared-pickup": postgres.shared_pick_up,
+    "shared-idle": postgres.shared_idle,
 }
 """Every measurement by its name, in the order of the table."""
 

@@ -10,7 +10,7 @@ from tests.bench import stores
 from tests.bench.report import Figure, left_out
 from tests.bench.sandbox import sandbox
 
-_SETTLE = 1.0
+SETTLE = 1.0
 """Seconds after its start in which a pool may still be busy with it."""
 
 
@@ -23,10 +23,10 @@ def idle(quick: bool) -> list[Figure]:
     with sandbox() as box:
         stores.fill(box.store, stores.scheduled(jobs, datetime.now(UTC) + timedelta(days=1)))
         with box.pool() as pid:
-            time.sleep(_SETTLE)
-            before = _switches(pid), _ticks(pid)
+            time.sleep(SETTLE)
+            before = switches(pid), _ticks(pid)
             time.sleep(seconds)
-            after = _switches(pid), _ticks(pid)
+            after = switches(pid), _ticks(pid)
     unit = f"{jobs:,} jobs scheduled for tomorrow"
     tick = f"{1000 / os.sysconf('SC_CLK_TCK'):.0f} ms each"
     return [
@@ -35,7 +35,7 @@ def idle(quick: bool) -> list[Figure]:
     ]
 
 
-def _switches(pid: int) -> int:
+def switches(pid: int) -> int:
     """Context switches so far, those it asked for and the others."""
     return sum(
         int(line.split()[1])

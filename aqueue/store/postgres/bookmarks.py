@@ -7,15 +7,15 @@ is a hint. It moves back when a notice tells of a job before it, and returns to 
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
 
+from aqueue.store.postgres import rows
 from aqueue.store.postgres.notices import Ready
 
-_START = (-(2**31), datetime(1, 1, 2, tzinfo=UTC))
+_START = (-(2**31), datetime(1, 1, 2, tzinfo=UTC), 0)
 _ROUNDING = 0.001
 """Seconds by which a due time may have been rounded on its way."""
-Place = tuple[int, datetime]
-"""Rank and due time: the order of claims."""
+Place = tuple[int, datetime, int]
+"""Rank, due time and number: the order of claims. Jobs of one batch differ in nothing but their numbers."""
 
 
 class Bookmarks:
@@ -30,15 +30,15 @@ class Bookmarks:
         """Whether the last claim found nothing more, and nobody has told of new jobs since."""
 
     def reset(self, queues: Iterable[str]) -> None:
-        """Begin at the start of every queue; `queues` are all that there are."""
-        self._places = dict.fromkeys(self._only or queues, _START)
+        """Begin at the start of every queue; `queues` are all that there were: a notice may have told of one since."""
+        self._places = dict.fromkeys(self._only or {*queues, *self._places}, _START)
         self.exhausted = False
 
     def ready(self, notice: Ready) -> bool:
         """A queue has a job that can start; False if it is not served."""
         if self._only and notice.queue not in self._only:
             return False
-        place = (notice.rank, datetime.fromtimestamp(notice.due - _ROUNDING, UTC))
+        place = (notice.rank, datetime.fromtimestamp(notice.due - _ROUNDING, UTC), 0)
         self._places[notice.queue] = min(self._places.get(notice.queue, _START), place)
         self._told[notice.queue] = min(self._told.get(notice.queue, place), place)
         self.exhausted = False
@@ -48,8 +48,13 @@ class Bookmarks:
         """The first job that a claim found in a queue was at `place`."""
         self._places[queue] = min(place, self._told.get(queue, place))
 
-    def parameters(self) -> dict[str, list[Any]]:
-        """For the statement that claims, which begins now."""
+    def parameters(self) -> dict[str, str]:
+        """For the statement that claims and is sent now."""
         self._told.clear()
         places = self._places.values()
-        return {"queues": list(self._places), "ranks": [rank for rank, _ in places], "dues": [due for _, due in places]}
+        return {
+            "queues": rows.array(self._places),
+            "ranks": rows.array(rank for rank, _, _ in places),
+            "dues": rows.array(due for _, due, _ in places),
+            "from": rows.array(seq for _, _, seq in places),
+        }

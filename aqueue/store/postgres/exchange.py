@@ -8,16 +8,17 @@ one begins by comparing what this pool holds with what the table says it holds.
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from anyio import CancelScope
 
 from aqueue.job import Job, State
-from aqueue.store.postgres import rows, statements
-from aqueue.store.postgres.bookmarks import Bookmarks
+from aqueue.store.postgres import rows, statements, traffic
+from aqueue.store.postgres.bookmarks import Bookmarks, Place
 from aqueue.store.postgres.clock import Clock
 from aqueue.store.postgres.links import Connection, patience
 from aqueue.store.postgres.notices import Later, Notice, Ready
+from aqueue.store.postgres.traffic import Held
 
 _LATER = 0.001
 """Seconds by which a timer goes off after a due time, so that the database finds it past."""
@@ -28,13 +29,6 @@ _PATIENCE = 5.0
 _MEGABYTE = 1_000_000
 _LONGEST_ROUND = 50 * _MEGABYTE
 """Bytes of output from which on results wait for the next round trip: the server takes no more than a gigabyte."""
-
-
-class Held(NamedTuple):
-    """A job in the hands of this pool, and what it was before."""
-
-    before: Job
-    job: Job
 
 
 class Exchange:
@@ -167,6 +161,7 @@ class Exchange:
         """Do what there is to do over `connection`, until that fails."""
         try:
             with patience(connection, _PATIENCE):
+                await connection.execute(statements.STEADY)
                 await self._compare(connection)
             self._broken = False
             self._sweep = True
@@ -196,34 +191,36 @@ class Exchange:
         self._promote = False
         if slots:
             self.bookmarks.exhausted = True  # unless it shows that there is more, or somebody says so meanwhile
-        stored = taken = upcoming = claimed = None
-        async with connection.pipeline():
-            if results:
-                stored = await connection.execute(statements.SETTLE, self._settlement(results))
-            if unwanted:
-                taken = await connection.execute(statements.TAKE_BACK, self._returned(unwanted))
-            if promote:
-                await connection.execute(statements.PROMOTE)
-                upcoming = await connection.execute(statements.NEXT_DUE)
-            if slots:
-                wanted = self._wanted(slots)
-                claimed = await connection.execute(statements.CLAIM, wanted)
+        answer: list[rows.Row] = []
+        claim: dict[str, Any] = {}
+        taken = upcoming = None
+        if unwanted:
+            back = traffic.returned(self.run, unwanted)
+            taken = await connection.execute(statements.TAKE_BACK, back, prepare=True)
+        if promote:
+            await connection.execute(statements.PROMOTE, prepare=True)
+            upcoming = await connection.execute(statements.NEXT_DUE, prepare=True)
+        if results or slots:
+            settlement = traffic.settlement(results, self._clock.now()) if results else {}
+            claim = traffic.claim(slots, self.bookmarks) if slots else {}
+            statement = traffic.STATEMENTS[bool(results), bool(slots)]
+            sent = await connection.execute(statement, {"run": self.run, **settlement, **claim}, prepare=True)
+            answer = await sent.fetchall()
         if upcoming is not None:
             self._hear_of_next(await upcoming.fetchone())
-        if stored is not None:
-            await self._settled(connection, results, {row[0] for row in await stored.fetchall()})
+        await self._settled(connection, results, {row[0] for row in answer if row[1] is None})
         if taken is not None:
             self._taken_back(unwanted, {row[0] for row in await taken.fetchall()})
-        if claimed is not None:
-            self._hand_out(await claimed.fetchall(), len(slots))
+        if slots:
+            self._hand_out([row for row in answer if row[1] is not None], len(slots))
         self._under_way = False
         self._rested()
-        if claimed is not None and self.bookmarks.exhausted:
-            await self._look_for_passed_over(connection, wanted)
+        if claim and self.bookmarks.exhausted:
+            await self._look_for_passed_over(connection, claim)
 
-    async def _look_for_passed_over(self, connection: Connection, wanted: dict[str, Any]) -> None:
+    async def _look_for_passed_over(self, connection: Connection, claim: dict[str, Any]) -> None:
         """A claim passes over jobs that another one has locked in that moment, and perhaps leaves: look again soon."""
-        row = await (await connection.execute(statements.PASSED_OVER, wanted)).fetchone()
+        row = await (await connection.execute(statements.PASSED_OVER, claim, prepare=True)).fetchone()
         if self._again is not None:
             self._again.cancel()
         if row is not None and row[0]:
@@ -243,10 +240,6 @@ class Exchange:
                 break
         return results
 
-    def _settlement(self, results: Sequence[Job]) -> dict[str, Any]:
-        tokens = [job.history[-1].token for job in results]
-        return {"run": self.run, "tokens": tokens, **rows.columns(results, self._clock.now())}
-
     async def _settled(self, connection: Connection, results: Sequence[Job], stored: set[int]) -> None:
         late = [job for job in results if job.seq not in stored]
         if late:  # or the round trip that stored them was cut off before its answer
@@ -263,14 +256,6 @@ class Exchange:
             else:
                 self._late(job)
 
-    def _returned(self, unwanted: Sequence[Held]) -> dict[str, Any]:
-        return {
-            "run": self.run,
-            "tokens": [held.job.history[-1].token for held in unwanted],
-            "seqs": [held.job.seq for held in unwanted],
-            "states": [held.before.state.value for held in unwanted],
-        }
-
     def _taken_back(self, unwanted: Sequence[Held], taken: set[int]) -> None:
         for held in unwanted:
             self._unwanted.remove(held)
@@ -278,18 +263,15 @@ class Exchange:
             if held.job.seq in taken:
                 self._announce(held.before)
 
-    def _wanted(self, slots: Sequence[int]) -> dict[str, Any]:
-        return {"run": self.run, "slots": slots, "count": len(slots), **self.bookmarks.parameters()}
-
     def _hand_out(self, found: Sequence[rows.Row], asked: int) -> None:
         """Give claimed jobs to the workers that wait for them; what nobody wants any more goes back."""
         if len(found) == asked:
             self.bookmarks.exhausted = False
-        first: dict[str, tuple[int, Any]] = {}
+        first: dict[str, Place] = {}
         for row in found:
             held = Held(rows.record_of(row), rows.job_of(row))
             self.held[held.job.seq] = held
-            place = (-held.job.priority, held.job.due_at)
+            place = (-held.job.priority, held.job.due_at, held.job.seq)
             first[held.job.queue] = min(first.get(held.job.queue, place), place)
             self._announce(held.job)
             turn = self._free.pop(held.job.history[-1].worker, None)

@@ -1,5 +1,6 @@
 """Hears the notices of other hosts, and passes them on."""
 
+import asyncio
 from collections.abc import Callable
 
 import msgspec
@@ -22,15 +23,37 @@ class Listening:
 
     async def run_on(self, connection: Connection) -> None:
         """Listen over `connection`, until it fails."""
+        connection.add_notify_handler(lambda notice: self._pass_on(notice.payload.encode()))
         with patience(connection, _PATIENCE):
             await connection.execute(f"LISTEN {notices.CHANNEL}")
         self._again()
         while True:
-            async for notice in connection.notifies(timeout=_SILENCE):
-                try:
-                    heard = notices.decode(notice.payload)
-                except msgspec.MsgspecError:
-                    continue  # of a newer version, or nobody's: the tables are the truth
-                self._hear(heard)
-            with patience(connection, _PATIENCE):
-                await connection.execute("SELECT")
+            if await _readable(connection, _SILENCE):
+                connection.pgconn.consume_input()
+                while notice := connection.pgconn.notifies():
+                    self._pass_on(notice.extra)
+            else:
+                with patience(connection, _PATIENCE):
+                    await connection.execute("SELECT")
+
+    def _pass_on(self, payload: bytes) -> None:
+        try:
+            heard = notices.decode(payload)
+        except msgspec.MsgspecError:
+            return  # of a newer version, or nobody's: the tables are the truth
+        self._hear(heard)
+
+
+async def _readable(connection: Connection, seconds: float) -> bool:
+    """Whether there is something to read before so many seconds have passed. (The driver's own wait for notices wakes
+    up ten times a second.)"""
+    readable = asyncio.Event()
+    loop, socket = asyncio.get_running_loop(), connection.fileno()
+    loop.add_reader(socket, readable.set)
+    try:
+        async with asyncio.timeout(seconds):
+            return await readable.wait()
+    except TimeoutError:
+        return False
+    finally:
+        loop.remove_reader(socket)

@@ -16,9 +16,10 @@ from aqueue import platform
 from aqueue.registry import PoolInfo
 from aqueue.store.postgres import notices, rows
 from aqueue.store.postgres.clock import Clock
-from aqueue.store.postgres.exchange import Exchange, Held
+from aqueue.store.postgres.exchange import Exchange
 from aqueue.store.postgres.fence import Fence
 from aqueue.store.postgres.links import Connection, patience
+from aqueue.store.postgres.traffic import Held
 from aqueue.store.protocol import Orders
 
 SWEEP = 30.0

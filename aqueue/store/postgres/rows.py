@@ -62,23 +62,36 @@ COLUMNS = {
     "begun": "integer",
 }
 """What of a job that is not running is written, and as what it is sent."""
-UNNEST = ", ".join(f"%({name})s::{kind}[]" for name, kind in COLUMNS.items())
-"""Arrays of `columns`, for `unnest`."""
+CHANGING = [name for name in COLUMNS if name not in ("id", "queue", "tags")]
+"""Those that a change may change, and the number that tells whose."""
+_ARRAYS = {name: f"%({name})s::{kind}[]" for name, kind in COLUMNS.items()}
+CHANGES = ", ".join(_ARRAYS[name] for name in CHANGING)
+"""The arrays of `columns` for `unnest`, those of `CHANGING`."""
 INSERT = f"""
     INSERT INTO aqueue.job ({", ".join(COLUMNS)})
     SELECT {", ".join(name if name != "tags" else "tags::text[]" for name in COLUMNS)}
-    FROM unnest({UNNEST}) AS new ({", ".join(COLUMNS)})"""
-SET = ", ".join(f"{name} = given.{name}" for name in COLUMNS if name not in ("seq", "id", "queue", "tags"))
+    FROM unnest({", ".join(_ARRAYS.values())}) AS new ({", ".join(COLUMNS)})"""
+SET = ", ".join(f"{name} = given.{name}" for name in CHANGING if name != "seq")
 """Puts a row `given` of those columns in the place of what a job was."""
 
 
-def columns(jobs: Iterable[Job], now: datetime) -> dict[str, list[Any]]:
-    """Jobs as the arrays for `UNNEST`: each column of all jobs."""
+def array(values: Iterable[object]) -> str:
+    """Values as PostgreSQL writes an array; None is NULL. It is read by the server in a fraction of the time in which
+    a driver that looks at each value would have made it, and its type is the same for every value."""
+    return "{" + ",".join("NULL" if value is None else _quoted(str(value)) for value in values) + "}"
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def columns(jobs: Iterable[Job], now: datetime) -> dict[str, str]:
+    """Jobs as arrays for `unnest`: each column of all jobs."""
     rows = [_values(job, now) for job in jobs]
-    return {name: [row[place] for row in rows] for place, name in enumerate(COLUMNS)}
+    return {name: array(row[place] for row in rows) for place, name in enumerate(COLUMNS)}
 
 
-def _values(job: Job, now: datetime) -> tuple[Any, ...]:
+def _values(job: Job, now: datetime) -> tuple[object, ...]:
     return (
         job.seq,
         job.state.final,
@@ -88,10 +101,15 @@ def _values(job: Job, now: datetime) -> tuple[Any, ...]:
         -job.priority,
         job.due_at,
         is_ready(job, now),
-        "{" + ",".join(f'"{tag}"' for tag in job.tags) + "}",
+        array(job.tags),
         job.updated_at or job.created_at,
         _encode(replace(job, stdout=None, stderr=None)).decode(),
-        job.stdout.encode() if job.stdout else None,
-        job.stderr.encode() if job.stderr else None,
+        _bytes(job.stdout),
+        _bytes(job.stderr),
         len(job.history),
     )
+
+
+def _bytes(text: str | None) -> str | None:
+    """Text that may hold NUL, which PostgreSQL's text may not."""
+    return "\\x" + text.encode().hex() if text else None

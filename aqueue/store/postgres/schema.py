@@ -46,8 +46,10 @@ _STEPS = (
     CREATE INDEX job_active_ready ON aqueue.job_active (queue, rank, due, seq) WHERE ready;
     CREATE INDEX job_active_later ON aqueue.job_active (state, due) WHERE NOT ready AND state IN ('pending', 'failed');
     CREATE INDEX job_active_running ON aqueue.job_active (pool) WHERE state = 'processing';
+    CREATE INDEX job_active_failed ON aqueue.job_active (seq) WHERE state = 'failed';
     CREATE INDEX job_ended_changed ON aqueue.job_ended (changed) WHERE state IN ('completed', 'cancelled');
     CREATE INDEX job_ended_dead ON aqueue.job_ended (seq) WHERE state = 'dead';
+    CREATE INDEX job_ended_cancelled ON aqueue.job_ended (seq) WHERE state = 'cancelled';
     CREATE SEQUENCE aqueue.job_seq;
     CREATE TABLE aqueue.queue (name text COLLATE "C" PRIMARY KEY);
     CREATE TABLE aqueue.chosen_id (id text COLLATE "C" PRIMARY KEY);  -- also of jobs that were removed
