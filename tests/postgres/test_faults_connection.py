@@ -1,5 +1,6 @@
 """The connection is cut in the middle of a claim or a settle, or dies without a word."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -74,3 +75,13 @@ def test_results_that_came_meanwhile_are_stored_when_the_database_is_back(
     proxy.mend()
     hosts.ended(*(job.id for job in jobs))
     assert {(j.exit_code, j.stdout, len(j.history)) for j in hosts.jobs().values()} == {(3, "out\n", 1)}
+
+
+def test_a_pool_that_is_cut_off_again_and_again_is_back_soon_each_time(hosts: Hosts, proxy: Proxy) -> None:
+    host = hosts.add(proxy.url)
+    host.start("--count", "2")
+    began = time.monotonic()
+    for _ in range(8):
+        proxy.cut()
+        hosts.ended(hosts.enqueue("sleep 0.2").id)
+    assert time.monotonic() - began < 9

@@ -148,7 +148,7 @@ class Links:
                     await give_up(connection)
             except (StoreError, psycopg.Error, TimeoutError) as error:
                 failed(error if isinstance(error, StoreError) else self.failed(error))
-            if clock() - began > LONGEST_WAIT:
+            if clock() - began > wait:  # it has worked for a while, or has tried for long enough
                 wait = _FIRST_WAIT
             await asyncio.sleep(wait * random.uniform(0.8, 1.2))
             wait = min(2 * wait, longest_wait)

@@ -89,9 +89,9 @@ class Serving:
 
     def start(self) -> None:
         """Keep all that going."""
-        # A heartbeat is tried again sooner than half of the lease has gone by.
+        # They are tried again well before half of the lease, or the time for the last results, has gone by.
         often = min(LONGEST_WAIT, self._lease / 12)
-        self._keep("traffic", self._links.held(self.exchange.run_on, self._cut_off))
+        self._keep("traffic", self._links.held(self.exchange.run_on, self._cut_off, often))
         self._keep("heartbeat", self._links.held(self.membership.run_on, self._failed, often))
         self._keep("guard", self.fence.run())
 
