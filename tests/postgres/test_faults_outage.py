@@ -69,8 +69,16 @@ def test_a_wait_and_a_drain_survive_a_restart(hosts: Hosts, outage: Outage) -> N
     waiting.communicate()
 
 
-@pytest.mark.parametrize("kind", ["refuse", "swallow"])
-@pytest.mark.parametrize("command", [("worker", "start"), ("enqueue", "true"), ("list",), ("wait", "j")])
+@pytest.mark.parametrize(
+    ("kind", "command"),
+    [
+        ("refuse", ("worker", "start")),
+        ("refuse", ("list",)),
+        ("refuse", ("wait", "j")),
+        ("swallow", ("worker", "start")),
+        ("swallow", ("enqueue", "true")),
+    ],
+)
 def test_without_a_database_every_command_says_so_in_one_line(
     hosts: Hosts, proxy: Proxy, kind: str, command: tuple[str, ...]
 ) -> None:
