@@ -10,7 +10,7 @@ from aqueue.job import State
 from tests.postgres.hosts import Hosts, eventually
 from tests.postgres.proxy import Proxy
 
-CLAIM = b"AS slot (number, place)"
+CLAIM = b"pool AS MATERIALIZED"
 SETTLE = b"given (held_by"
 
 
@@ -20,9 +20,10 @@ def test_a_connection_cut_in_the_middle_costs_no_job_and_no_second_run(
     hosts: Hosts, proxy: Proxy, pattern: bytes, forward: bool
 ) -> None:
     host = hosts.add(proxy.url)
-    host.start("--count", "2")
-    proxy.cut_at(pattern, forward=forward)
+    host.run("store", "init")
     jobs = hosts.enqueue_many("echo ran >>runs; echo out", 5)
+    proxy.cut_at(pattern, forward=forward)  # a statement is named once in a connection, when it is prepared
+    host.start("--count", "2")
     hosts.ended(*(job.id for job in jobs))
     assert proxy.has_cut.is_set()
     assert (hosts.folder / "runs").read_text() == "ran\n" * 5

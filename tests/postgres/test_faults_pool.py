@@ -8,7 +8,7 @@ from aqueue.job import State
 from tests.postgres.hosts import Hosts, eventually
 from tests.postgres.proxy import Proxy
 
-CLAIM = b"AS slot (number, place)"
+CLAIM = b"pool AS MATERIALIZED"
 SETTLE = b"given (held_by"
 WAITING = "touch started; until [ -e go ]; do sleep 0.02; done; echo out; exit 3"
 

@@ -20,7 +20,7 @@ from tests.postgres.hosts import Host, Hosts, eventually
 from tests.postgres.outage import Outage
 from tests.postgres.proxy import Proxy
 
-PATTERNS = [b"AS slot (number, place)", b"given (held_by", b"back (held_by"]
+PATTERNS = [b"pool AS MATERIALIZED", b"given (held_by", b"back (held_by"]
 
 
 class Soak:
