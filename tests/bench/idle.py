@@ -17,9 +17,9 @@ SETTLE = 1.0
 def idle(quick: bool) -> list[Figure]:
     """Context switches and CPU time of all threads of a pool that waits for tomorrow."""
     seconds, jobs = (1.5 if quick else 10), 10_000
-    switches, ticks = (f"idle {seconds:g} s: {what}" for what in ("context switches", "CPU ticks"))
+    turns, ticks = (f"idle {seconds:g} s: {what}" for what in ("context switches", "CPU ticks"))
     if sys.platform != "linux":
-        return [left_out(what, 0, 0, "only Linux counts them in /proc") for what in (switches, ticks)]
+        return [left_out(what, 0, 0, "only Linux counts them in /proc") for what in (turns, ticks)]
     with sandbox() as box:
         stores.fill(box.store, stores.scheduled(jobs, datetime.now(UTC) + timedelta(days=1)))
         with box.pool() as pid:
@@ -30,7 +30,7 @@ def idle(quick: bool) -> list[Figure]:
     unit = f"{jobs:,} jobs scheduled for tomorrow"
     tick = f"{1000 / os.sysconf('SC_CLK_TCK'):.0f} ms each"
     return [
-        Figure(switches, after[0] - before[0], 0, 0, unit),
+        Figure(turns, after[0] - before[0], 0, 0, unit),
         Figure(ticks, after[1] - before[1], 0, 0, unit, note=tick),
     ]
 
