@@ -3,7 +3,7 @@
     python -m aqueue.guard FOLDER
 
 A process of its own, because it is for the moment in which the pool is dead or hangs. On stdin the pool writes lines
-`UNTIL KILL_AFTER`: commands are ended when `UNTIL` has come, in seconds of `platform.uptime`, with SIGTERM and
+`UNTIL KILL_AFTER`: commands are ended when `UNTIL` has come, in seconds of `clock.steady`, with SIGTERM and
 `KILL_AFTER` seconds later SIGKILL. `done` sends the guard home. When the pool is gone, the guard waits for that
 moment all the same; if the guard of a next pool, which has joined the others and so taken over the commands, is on
 duty by then, they are that one's.
@@ -17,7 +17,7 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from aqueue import platform
+from aqueue import clock, platform
 from aqueue.files import Files
 from aqueue.survivors import survivors
 
@@ -33,7 +33,7 @@ def watch(folder: Path, pool: int) -> None:
     text = ""
     alone = False
     while True:
-        wait = max(0.0, until - platform.uptime())
+        wait = max(0.0, until - clock.steady())
         if alone:
             time.sleep(wait)
         elif select.select([pool], [], [], None if wait == float("inf") else wait)[0]:
@@ -48,7 +48,7 @@ def watch(folder: Path, pool: int) -> None:
             elif alone and until == float("inf"):
                 return
             continue
-        if platform.uptime() < until:
+        if clock.steady() < until:
             continue
         if alone and _is_relieved(folder):
             return
@@ -61,7 +61,7 @@ def watch(folder: Path, pool: int) -> None:
 def end_commands(folder: Path, kill_after: float, spare: Collection[str] = ()) -> None:
     """End every command of the pools that had `folder`, but for the attempts `spare`: SIGTERM, and SIGKILL to what is
     left after so many seconds."""
-    deadline = platform.uptime() + kill_after
+    deadline = clock.steady() + kill_after
     files = Files(folder, 0)
     ending: set[str] = set()
     while alive := {**commands(files, spare), **_remains(ending)}:
@@ -70,7 +70,7 @@ def end_commands(folder: Path, kill_after: float, spare: Collection[str] = ()) -
                 ending.add(token)
                 files.mark_interrupted(token)
                 _signal(processes, platform.TERMINATE)
-            elif platform.uptime() >= deadline:
+            elif clock.steady() >= deadline:
                 _signal(processes, platform.KILL)
         time.sleep(_LOOK_AGAIN)
 

@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from aqueue import clock
 from aqueue.errors import StoreError
 
 _LONGEST_SOCKET_PATH = 100  # macOS takes 103 bytes, Linux 107
@@ -189,11 +190,6 @@ def exit_descriptor(pid: int) -> int:
     return fd
 
 
-def uptime() -> float:
-    """The seconds of a steady clock that all processes of this machine share, and that goes on while it sleeps."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME if sys.platform == "linux" else time.CLOCK_MONOTONIC)
-
-
 def process_age(pid: int) -> float:
     """The seconds since process `pid` was started, whatever the wall clock was set to meanwhile; 0 if it is gone."""
     if sys.platform != "linux":
@@ -208,7 +204,7 @@ def process_age(pid: int) -> float:
     except OSError:
         return 0.0
     started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    return uptime() - started
+    return clock.steady() - started
 
 
 def allow_descriptors(count: int) -> None:

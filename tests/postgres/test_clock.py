@@ -1,6 +1,7 @@
 """The clock of one host is wrong by an hour: the database's counts."""
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -13,10 +14,16 @@ SABOTAGED = str(Path(__file__).parents[1] / "faults" / "sabotaged.py")
 HOUR = 3600
 
 
+def set_clock(hosts: Hosts, hours: int) -> None:
+    """Have the wall clock wrong by so many hours for those who are started with `clock` as their fault."""
+    (hosts.folder / "clock").write_text(f"{hours * HOUR} 0")
+    os.mkfifo(hosts.folder / "clock.changed")
+
+
 @pytest.mark.parametrize("hours", [1, -1])
 def test_a_host_whose_clock_is_wrong_by_an_hour_does_as_the_others_do(hosts: Hosts, hours: int) -> None:
     right, wrong = hosts.add(), hosts.add(AQUEUE_KEEP="30m")
-    (hosts.folder / "clock").write_text(str(hours * HOUR))
+    set_clock(hosts, hours)
     fault = (SABOTAGED, json.dumps({"clock": str(hosts.folder / "clock")}))
     right.start("--queue", "right")
     hosts.ended(hosts.enqueue("true", id="kept", queue="right").id)
@@ -47,7 +54,7 @@ def test_a_pool_with_a_wrong_clock_stores_what_ended_before_it_came(hosts: Hosts
     host.pool.kill()
     (hosts.folder / "go").touch()
     eventually(lambda: not host.commands(), "its end")
-    (hosts.folder / "clock").write_text(str(hours * HOUR))
+    set_clock(hosts, hours)
     host.start(program=(SABOTAGED, json.dumps({"clock": str(hosts.folder / "clock")})))
     began = time.monotonic()
     assert hosts.ended("j").state is State.DEAD

@@ -15,9 +15,9 @@ from anyio import CancelScope
 from aqueue.job import Job, State
 from aqueue.store.postgres import rows, statements, traffic
 from aqueue.store.postgres.bookmarks import Bookmarks, Place
-from aqueue.store.postgres.clock import Clock
 from aqueue.store.postgres.links import Connection, patience
 from aqueue.store.postgres.notices import Later, Notice, Ready
+from aqueue.store.postgres.timekeeping import Clock
 from aqueue.store.postgres.traffic import Held
 
 _LATER = 0.001
@@ -162,9 +162,8 @@ class Exchange:
         try:
             with patience(connection, _PATIENCE):
                 await connection.execute(statements.STEADY)
-                await self._compare(connection)
+                await self._look_at_everything(connection)
             self._broken = False
-            self._sweep = True
             while True:
                 if self._sweep or self._anything():
                     with patience(connection, _PATIENCE + sum(map(_size, self._results())) / _MEGABYTE):
@@ -282,19 +281,16 @@ class Exchange:
         for queue, place in first.items():
             self.bookmarks.claimed(queue, place)
 
-    async def _compare(self, connection: Connection) -> None:
-        """After a connection was lost: whether what the table says this pool holds is what it holds."""
+    async def _look_at_everything(self, connection: Connection) -> None:
+        """Whether what the table says this pool holds is what it holds: a connection may have been lost in the moment
+        of a claim. And what there is that no notice told of."""
+        self._sweep = False
         query = f"SELECT {rows.PLAIN} FROM aqueue.job_active WHERE state = 'processing' AND pool = %s"
         found = await (await connection.execute(query, (self.run,))).fetchall()
-        for row in found:
-            job = rows.job_of(row)
-            if job.seq not in self.held:
-                self._unwanted.append(Held(rows.record_of(row), job))  # claimed in the moment of the loss
-
-    async def _look_at_everything(self, connection: Connection) -> None:
-        self._sweep = False
+        known = {*self.held, *(held.job.seq for held in self._unwanted)}
+        self._unwanted += [Held(rows.record_of(row), rows.job_of(row)) for row in found if row[0] not in known]
         names = await (await connection.execute("SELECT name FROM aqueue.queue")).fetchall()
-        self.bookmarks.reset(row[0] for row in names)
+        self.bookmarks.reset(name for (name,) in names)
         self._promote = True
 
     def _hear_of_next(self, row: rows.Row | None) -> None:

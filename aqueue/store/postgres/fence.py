@@ -6,11 +6,12 @@ hangs, its guard does: a small process of its own, to which the pool writes how 
 
 import asyncio
 import contextlib
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from aqueue import platform
+from aqueue import clock
 from aqueue.files import Files
 from aqueue.guard import commands
 from aqueue.survivors import disown
@@ -33,9 +34,20 @@ class Fence:
         self._guard: asyncio.subprocess.Process | None = None
 
     async def run(self) -> None:
-        """Keep a guard, until this is cancelled."""
+        """Keep a guard, and look at the clock when the machine wakes, until this is cancelled."""
+        changes = clock.watch_clocks()
+        if changes is not None:
+            asyncio.get_running_loop().add_reader(changes, self._clocks_changed, changes)
+        try:
+            await self._keep_guard()
+        finally:
+            if changes is not None:
+                asyncio.get_running_loop().remove_reader(changes)
+                os.close(changes)
+
+    async def _keep_guard(self) -> None:
         while True:
-            began = platform.uptime()
+            began = clock.steady()
             self._guard = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-m", "aqueue.guard", str(self._folder)),
@@ -45,21 +57,21 @@ class Fence:
             )
             self._tell_guard()
             await self._guard.wait()
-            if platform.uptime() < began + _SHORT_LIFE:
+            if clock.steady() < began + _SHORT_LIFE:
                 await asyncio.sleep(_SHORT_LIFE)
 
     def renew(self, beat: float) -> None:
-        """A heartbeat that was sent at `beat`, by `platform.uptime`, has been written."""
+        """A heartbeat that was sent at `beat`, by `clock.steady`, has been written."""
         self._renewed = max(beat, self._renewed)
         if self._timer is not None:
             self._timer.cancel()
-        wait = self._renewed + self._lease / 2 - platform.uptime()
+        wait = self._renewed + self._lease / 2 - clock.steady()
         self._timer = asyncio.get_running_loop().call_later(max(0.0, wait), self._time_is_up)
         self._tell_guard()
 
     def holds(self) -> bool:
         """Whether there is time enough to start a command."""
-        return platform.uptime() < self._renewed + self._lease / 2
+        return clock.steady() < self._renewed + self._lease / 2
 
     async def close(self, *, held: bool) -> None:
         """The pool ends, and holds jobs or not. Its guard stays where commands go on without it."""
@@ -77,6 +89,12 @@ class Fence:
             disown(self._guard)
         else:
             await self._guard.wait()
+
+    def _clocks_changed(self, changes: int) -> None:
+        """The timer stood still while the machine slept."""
+        clock.watch_on(changes)
+        if self._timer is not None:
+            self._time_is_up()
 
     def _time_is_up(self) -> None:
         if self.holds():  # the machine slept less than the timer did

@@ -66,3 +66,14 @@ async def counts(connection: Connection) -> Counts:
     for queue, state, count in await cursor.fetchall():
         counted[queue][State(state)] = count
     return dict(counted)
+
+
+async def active(connection: Connection, queues: frozenset[str]) -> bool:
+    """Whether a job of these queues (of all if none is named) is ready, running, or waits for a retry."""
+    served = "queue = ANY(%(queues)s)" if queues else "true"
+    each = (  # three questions, because each has an index of its own
+        f"EXISTS (SELECT FROM aqueue.job_active WHERE {state} AND {served})"
+        for state in ("ready", "state = 'processing'", "state = 'failed'")
+    )
+    row = await (await connection.execute(f"SELECT {' OR '.join(each)}", {"queues": sorted(queues)})).fetchone()
+    return row is not None and bool(row[0])

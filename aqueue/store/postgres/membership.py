@@ -12,13 +12,13 @@ from typing import Any, Protocol
 
 import msgspec
 
-from aqueue import platform
+from aqueue import clock
 from aqueue.registry import PoolInfo
 from aqueue.store.postgres import notices, rows
-from aqueue.store.postgres.clock import Clock
 from aqueue.store.postgres.exchange import Exchange
 from aqueue.store.postgres.fence import Fence
 from aqueue.store.postgres.links import Connection, patience
+from aqueue.store.postgres.timekeeping import Clock
 from aqueue.store.postgres.traffic import Held
 from aqueue.store.protocol import Orders
 
@@ -75,7 +75,7 @@ class Membership:
 
     async def join(self, connection: Connection) -> None:
         """Enter the row, and take over what an earlier pool of this directory, which is gone, has left."""
-        asked = platform.uptime()
+        asked = clock.steady()
         row = self._row()
         async with connection.transaction():
             before = await (await connection.execute(_REPLACE, row)).fetchall()
@@ -109,7 +109,7 @@ class Membership:
                 except TimeoutError:
                     continue
         finally:
-            self._lost_at = platform.uptime()
+            self._lost_at = clock.steady()
 
     def told(self) -> None:
         """There is something for this pool in the tables."""
@@ -126,7 +126,7 @@ class Membership:
         }
 
     async def _beat(self, connection: Connection) -> None:
-        asked = platform.uptime()
+        asked = clock.steady()
         beat = await (await connection.execute(_BEAT, self._row())).fetchone()
         if beat is None:
             self._pool.report("another pool took over its jobs: this one was silent for longer than its lease")
@@ -147,7 +147,7 @@ class Membership:
             for name, seq in await (await connection.execute(_CANCELLED, (self._pool.info.run,))).fetchall():
                 if self._pool.exchange.runs(seq):
                     self._pool.orders.cancel_running(name)
-        now = platform.uptime()
+        now = clock.steady()
         if now - self._swept >= min(SWEEP, self._lease):
             self._swept = now
             self._pool.exchange.sweep()

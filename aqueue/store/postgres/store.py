@@ -16,18 +16,18 @@ from msgspec.structs import replace
 
 from aqueue import lifecycle
 from aqueue.config import Config
-from aqueue.errors import InvalidRequest, PoolGone, StoreError, UnknownJob
+from aqueue.errors import StoreError
 from aqueue.job import Job, Outcome, State, utc_now
 from aqueue.platform import private_directory
 from aqueue.registry import PoolInfo
 from aqueue.spec import JobSpec
 from aqueue.store.changes import Announcements
-from aqueue.store.postgres import adding, finding, notices, reading, rescue, rows, schema, statements
+from aqueue.store.postgres import adding, finding, reading, rescue, rows, schema, steering
 from aqueue.store.postgres.links import Connection, Links
-from aqueue.store.postgres.listening import Listening
 from aqueue.store.postgres.membership import SWEEP
-from aqueue.store.postgres.notices import Ended, Left, Notice, Told
+from aqueue.store.postgres.notices import Notice, Told
 from aqueue.store.postgres.serving import Serving
+from aqueue.store.postgres.waiting import Waiting
 from aqueue.store.protocol import Counts, Orders, Query
 
 _PATIENCE = 10.0
@@ -38,7 +38,6 @@ _PRUNED = 1000
 """Jobs that expire in one transaction."""
 
 
-_ASK_TO_CANCEL = "UPDATE aqueue.job_active SET cancel = true WHERE seq = %s"
 _EXPIRE = f"""
     DELETE FROM aqueue.job_ended WHERE seq IN (
         SELECT seq FROM aqueue.job_ended WHERE state IN ('completed', 'cancelled') AND changed < %s
@@ -50,10 +49,6 @@ _NEXT = f"""
         (SELECT min(due) FROM aqueue.job_active WHERE NOT ready AND state = 'pending'),
         (SELECT min(due) FROM aqueue.job_active WHERE NOT ready AND state = 'failed'))
     ORDER BY seq LIMIT 1"""
-_ACTIVE = """
-    SELECT EXISTS (
-        SELECT FROM aqueue.job_active WHERE (ready OR state IN ('processing', 'failed'))
-        AND (queue = ANY(%(queues)s) OR %(queues)s::text[] = '{}'))"""
 _POOLS = """
     SELECT info::text, stop,
         (SELECT count(*) FROM aqueue.job_active WHERE state = 'processing' AND pool = run)
@@ -72,12 +67,9 @@ class PostgresStore:
         self._folder = config.folder
         self._queues = queues
         self._announce = Announcements()
-        self._ended: dict[str, set[asyncio.Event]] = {}
         self._adding = asyncio.Lock()
-        self._pool_left = asyncio.Event()
-        self._closed = False
-        self._listening: asyncio.Task[None] | None = None
         self._links = Links(config.store, many=serve)
+        self._waiting = Waiting(self._links, others=self._hear, missed=self._may_have_missed)
         self._serving = (
             Serving(
                 config,
@@ -109,7 +101,7 @@ class PostgresStore:
             raise
         if self._serving is not None:
             self._serving.start()
-            self._listen()
+            self._waiting.listen()
         return self
 
     async def _begin(self) -> None:
@@ -121,17 +113,13 @@ class PostgresStore:
                 await self._serving.join(connection)
 
     async def __aexit__(self, *_: object) -> None:
-        self._closed = True
-        for name in self._ended:
-            self._tell(name)
+        self._waiting.close()
         try:
             if self._serving is not None:
                 await self._serving.stop()
         finally:
             self._announce.close()
-            if self._listening is not None:
-                self._listening.cancel()
-                await asyncio.gather(self._listening, return_exceptions=True)
+            await self._waiting.stop_listening()
             await self._links.close()
             if self._serving is not None:
                 self._serving.let_go()
@@ -188,7 +176,7 @@ class PostgresStore:
             job = await self._steer(name, lifecycle.cancelled, running=True)
             if job.state is not State.PROCESSING:
                 return job
-            job = await self._followed(name, lambda job: job.state is not State.PROCESSING, _LOOK)
+            job = await self._waiting.follow(name, lambda job: job.state is not State.PROCESSING, _LOOK)
             if job.state.final:
                 return job
 
@@ -196,22 +184,9 @@ class PostgresStore:
         return await self._steer(name, lifecycle.retried)
 
     async def _steer(self, name: str, rule: Callable[..., Job], *, running: bool = False) -> Job:
-        """Change a job by one of the rules of `aqueue.lifecycle`; with `running` ask the pool that has it to."""
+        """See `steering.steer`."""
         await self._stored([name])
-
-        async def steer(connection: Connection) -> Job:
-            before, now = await reading.one(connection, name, lock=True), await reading.now(connection)
-            if running and before.state is State.PROCESSING:
-                await connection.execute(_ASK_TO_CANCEL, (before.seq,))
-                await notices.send(connection, [Told()])
-                return before
-            after = rule(before, now=now)
-            await connection.execute(statements.PUT, rows.columns([after], now))
-            told = notices.of_ended([name]) if after.state.final else notices.of_waiting([after], now)
-            await notices.send(connection, told)
-            return after
-
-        after = await self._links.change(steer)
+        after = await self._links.change(lambda link: steering.steer(link, name, rule, running=running))
         if after.state is not State.PROCESSING:
             self._changed(after)
         return after
@@ -220,25 +195,10 @@ class PostgresStore:
         wanted = list(dict.fromkeys(names))
         await self._stored(wanted)
 
-        async def remove(connection: Connection) -> list[Job]:
-            gone: dict[str, Job] = {}
-            for lock in (False, True):  # a lock that is taken in vain would hide a job from claims for a while
-                gone = await reading.by_id(connection, wanted, lock=lock)
-                for name in wanted:
-                    if name not in gone:
-                        raise await reading.unknown(connection, name)
-                    if gone[name].state is State.PROCESSING:
-                        raise InvalidRequest(f"job {name} is processing: cancel it before you remove it")
-            await connection.execute(
-                "DELETE FROM aqueue.job WHERE seq = ANY(%s)", ([job.seq for job in gone.values()],)
-            )
-            await notices.send(connection, notices.of_ended(wanted))
-            return [gone[name] for name in wanted]
-
-        removed = await self._links.change(remove)
+        removed = await self._links.change(lambda link: steering.remove(link, wanted))
         for job in removed:
             self._announce.removed(job.id)
-            self._tell(job.id)
+            self._waiting.tell(job.id)
         return removed
 
     async def expire(self, before: datetime, gone: Callable[[Job], None]) -> datetime | None:
@@ -280,39 +240,7 @@ class PostgresStore:
         return rows.job_of(row) if row else None
 
     async def wait(self, name: str) -> Job:
-        return await self._followed(name, lambda job: job.state.final, SWEEP)  # a notice may be lost
-
-    async def _followed(self, name: str, wanted: Callable[[Job], bool], look: float) -> Job:
-        """The job once it is as `wanted`; look again after so many seconds, and when a notice tells of its end."""
-        ended = asyncio.Event()
-        self._ended.setdefault(name, set()).add(ended)
-        self._listen()
-        seen = False
-        try:
-            while True:
-                ended.clear()
-                try:
-                    job = await self._links.change(lambda connection: reading.awaited(connection, name))
-                except UnknownJob:
-                    if seen:
-                        raise UnknownJob(f"job {name} was removed before it ended") from None
-                    raise
-                except StoreError:
-                    if not seen:
-                        raise
-                else:
-                    if wanted(job):
-                        return job
-                seen = True
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(look):
-                        await ended.wait()
-                if self._closed:
-                    raise PoolGone("the pool went away before the job ended")
-        finally:
-            self._ended[name].discard(ended)
-            if not self._ended[name]:
-                del self._ended[name]
+        return await self._waiting.follow(name, lambda job: job.state.final, SWEEP)  # a notice may be lost
 
     async def drained(self) -> None:
         changed = asyncio.Event()
@@ -331,8 +259,7 @@ class PostgresStore:
 
     async def _nothing_left(self) -> bool:
         async with self._links.asking() as connection:
-            row = await (await connection.execute(_ACTIVE, {"queues": sorted(self._queues)})).fetchone()
-        return row is not None and not row[0]
+            return not await finding.active(connection, self._queues)
 
     def listen(
         self, hear: Callable[[Job], None], gone: Callable[[str], None] | None = None
@@ -353,19 +280,9 @@ class PostgresStore:
     async def stop_pools(self, runs: Sequence[str], *, now: bool, leave_running: bool) -> None:
         how = "now" if now else "leave" if leave_running else "stop"
 
-        async def stop(connection: Connection) -> None:
-            await connection.execute("UPDATE aqueue.pool SET stop = %s WHERE run = ANY(%s)", (how, list(runs)))
-            await notices.send(connection, [Told()])
-
-        await self._links.change(stop)
-        self._listen()
-        while True:
-            self._pool_left.clear()
-            if not any(pool.run in runs for pool in await self.pools()):
-                return
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK):
-                    await self._pool_left.wait()
+        await self._links.change(lambda link: steering.stop(link, runs, how))
+        while any(pool.run in runs for pool in await self.pools()):
+            await self._waiting.pool_left(_LOOK)
 
     async def _rescue(self, connection: Connection) -> None:
         for line in await rescue.rescue(connection, self.max_interruptions):
@@ -376,34 +293,17 @@ class PostgresStore:
     def _changed(self, job: Job) -> None:
         self._announce.changed(job)
         if job.state.final:
-            self._tell(job.id)
-
-    def _tell(self, name: str) -> None:
-        for ended in self._ended.get(name, ()):
-            ended.set()
-
-    def _listen(self) -> None:
-        """Hear the notices of other hosts, from now on."""
-        if self._listening is None:
-            listening = Listening(self._hear, self._may_have_missed)
-            self._listening = asyncio.create_task(self._links.held(listening.run_on, lambda error: None))
+            self._waiting.tell(job.id)
 
     def _hear(self, notice: Notice) -> None:
-        if isinstance(notice, Ended):
-            for name in notice.ids:
-                self._tell(name)
-        elif isinstance(notice, Left):
-            self._pool_left.set()
-        elif self._serving is None:
+        if self._serving is None:
             return
-        elif isinstance(notice, Told):
+        if isinstance(notice, Told):
             self._serving.membership.told()
         else:
             self._serving.exchange.hear(notice)
 
     def _may_have_missed(self) -> None:
-        for name in tuple(self._ended):
-            self._tell(name)
         if self._serving is not None:
             self._serving.exchange.sweep()
             self._serving.membership.told()
