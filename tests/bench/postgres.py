@@ -83,15 +83,20 @@ def horizon(quick: bool) -> list[Figure]:
 def shared_throughput(quick: bool) -> list[Figure]:
     """Many times `true` through one pool: on PostgreSQL against the JSON store."""
     count, rounds = (300, 1) if quick else (2000, 5)
-    theirs, ours = medians(rounds, lambda: throughput.drained(count), lambda: _drained(count))
+    return [_throughput(count, workers, rounds) for workers in ((4,) if quick else (4, 8))]
+
+
+def _throughput(count: int, workers: int, rounds: int) -> Figure:
+    theirs, ours = medians(rounds, lambda: throughput.drained(count, workers), lambda: _drained(count, workers))
     note = f"{count / ours:,.0f}/s, JSON {count / theirs:,.0f}/s"
-    what = f"throughput on PostgreSQL, {count:,} true, 4 workers"
-    return [Figure(what, theirs / ours, 0.7, 0.8, "JSON store", True, note)]
+    what = f"throughput on PostgreSQL, {count:,} true, {workers} workers"
+    return Figure(what, theirs / ours, 0.7, 0.8, "JSON store", True, note)
 
 
-def _drained(count: int) -> float:
+def _drained(count: int, workers: int) -> float:
     """See `throughput.drained`."""
     with databases.database() as url, databases.shared_sandbox(url) as box:
+        box.environ["AQUEUE_WORKERS"] = str(workers)
         databases.fill(url, count)
         box.drain()
         ended, first = databases.ended_since(url)

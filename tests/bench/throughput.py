@@ -34,10 +34,11 @@ def bare_loop(count: int) -> float:
     return time.perf_counter() - began
 
 
-def drained(count: int) -> float:
-    """Seconds in which a pool with the default four workers runs so many waiting jobs: from the first start until
-    its log ends, which is after the last result was stored."""
+def drained(count: int, workers: int = 4) -> float:
+    """Seconds in which a pool runs so many waiting jobs: from the first start until its log ends, which is after the
+    last result was stored."""
     with sandbox() as box:
+        box.environ["AQUEUE_WORKERS"] = str(workers)
         stores.fill(box.store, stores.runnable(count))
         box.drain()
         attempts = stores.ended_attempts(box.store)
