@@ -8,7 +8,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import nullcontext, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from aqueue import __version__, url
 from aqueue.cli import session
@@ -77,6 +77,7 @@ class _Foreground:
                 self._stopped = True
                 self._print_waiting()
         self._say(self._summary())
+        self._end_log()
         return 1 if self._drain and self._ended[State.DEAD] else 0
 
     def _say_hello(self) -> None:
@@ -163,11 +164,24 @@ class _Foreground:
             sys.stdout.flush()
         except BrokenPipeError:
             # Nobody reads the log any more: end as if asked to, and let nothing else fail on it.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _lead_nowhere(sys.stdout)
             self._pool.request_stop()
         except OSError:
             pass  # a log on a full disk: it does without these lines, and the jobs do not depend on it
 
+    def _end_log(self) -> None:
+        """What could not be written to the log by now is given up, and does not count as a failure."""
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _lead_nowhere(sys.stdout)
+
     def _summary(self) -> str:
         parts = [f"{self._ended[state]} {state}" for state in (State.COMPLETED, State.DEAD, State.CANCELLED)]
         return f"{', '.join(parts)}, in {span(time.monotonic() - self._began)}"
+
+
+def _lead_nowhere(stream: TextIO) -> None:
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)

@@ -15,7 +15,7 @@ from anyio import CancelScope
 from aqueue.job import Job, State
 from aqueue.store.postgres import rows, statements, traffic
 from aqueue.store.postgres.bookmarks import Bookmarks, Place
-from aqueue.store.postgres.links import Connection, patience
+from aqueue.store.postgres.links import COLLISION, Connection, patience
 from aqueue.store.postgres.notices import Later, Notice, Ready
 from aqueue.store.postgres.timekeeping import Clock
 from aqueue.store.postgres.traffic import Held
@@ -169,7 +169,7 @@ class Exchange:
                     with patience(connection, _PATIENCE + sum(map(_size, self._results())) / _MEGABYTE):
                         if self._sweep:
                             await self._look_at_everything(connection)
-                        await self._round(connection)
+                        await self._round_or_again(connection)
                 else:
                     await self._wake.wait()
                 self._wake.clear()
@@ -181,6 +181,17 @@ class Exchange:
 
     def _may_claim(self) -> bool:
         return bool(self._free) and not self.bookmarks.exhausted and self._safe()
+
+    async def _round_or_again(self, connection: Connection) -> None:
+        """A round trip; what it would have done is left for the next one if somebody else's transaction collided with
+        it, such as one that cancels a job which is just being claimed."""
+        promote = self._promote
+        try:
+            await self._round(connection)
+        except COLLISION:
+            self._promote = promote
+            self.bookmarks.exhausted = self._under_way = False
+            self._rested()
 
     async def _round(self, connection: Connection) -> None:
         """One round trip: store results, take back unwanted claims, let jobs become ready, claim."""

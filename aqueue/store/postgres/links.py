@@ -18,12 +18,10 @@ from aqueue.errors import StoreError
 
 T = TypeVar("T")
 Connection = psycopg.AsyncConnection[Any]
-IN_THE_WAY = (
-    psycopg.errors.SerializationFailure,
-    psycopg.errors.DeadlockDetected,
-    psycopg.errors.UniqueViolation,
-)
+COLLISION = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 """What says that another transaction got into the way of this one, which is worth another try."""
+_IN_THE_WAY = (*COLLISION, psycopg.errors.UniqueViolation)
+"""The same, where an id may have been made that somebody chose in that moment."""
 _TRIES = 5
 _FIRST_WAIT, LONGEST_WAIT = 0.05, 5.0
 """Seconds before the first and between later attempts to connect again."""
@@ -115,7 +113,7 @@ class Links:
                 try:
                     async with connection.transaction():
                         return await make(connection)
-                except IN_THE_WAY:
+                except _IN_THE_WAY:
                     if not tries_left:
                         raise
         raise AssertionError
