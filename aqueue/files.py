@@ -81,8 +81,8 @@ class Files:
             raise StoreError(f"cannot make {folder}: {error.strerror}") from error
 
     def output_path(self, seq: int, attempt: int, stream: str) -> str:
-        """The file with the output of an attempt (1 is the first); `stream` is `out` or `err`."""
-        return f"{self._output_prefix}{seq}-{attempt}.{stream}"
+        """The file with the output of an attempt; see `output_name`."""
+        return self._output_prefix + output_name(seq, attempt, stream)
 
     def create_output(self, job: Job, stream: str) -> int:
         """A descriptor of the new, empty file for what the latest attempt of `job` prints."""
@@ -186,6 +186,11 @@ class Files:
             return data.decode("utf-8", "replace")
         finally:
             os.close(fd)
+
+
+def output_name(seq: int, attempt: int, stream: str) -> str:
+    """The name of the file with the output of an attempt (1 is the first); `stream` is `out` or `err`."""
+    return f"{seq}-{attempt}.{stream}"
 
 
 def _renewed(spare: str, path: str) -> int | None:

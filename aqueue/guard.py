@@ -52,17 +52,16 @@ def watch(folder: Path, pool: int) -> None:
             continue
         if alone and _is_relieved(folder):
             return
-        end_commands(folder, kill_after)
+        end_commands(Files(folder, 0), kill_after)
         if alone:
             return
         until = float("inf")
 
 
-def end_commands(folder: Path, kill_after: float, spare: Collection[str] = ()) -> None:
-    """End every command of the pools that had `folder`, but for the attempts `spare`: SIGTERM, and SIGKILL to what is
-    left after so many seconds."""
+def end_commands(files: Files, kill_after: float, spare: Collection[str] = ()) -> None:
+    """End every command of the pools that had these files, but for the attempts `spare`: SIGTERM, and SIGKILL to what
+    is left after so many seconds."""
     deadline = clock.steady() + kill_after
-    files = Files(folder, 0)
     ending: set[str] = set()
     while alive := {**commands(files, spare), **_remains(ending)}:
         for token, processes in alive.items():

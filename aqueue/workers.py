@@ -67,8 +67,7 @@ class Workers:
                 self.notes.append(f"adopted {len(self._adopted)} running {plural} of an earlier pool")
         await self._recover_unrecorded(strays)
         if self.config.shared and strays:  # of attempts that were taken away while nobody watched over them here
-            ours = {job.history[-1].token for job in left}
-            await asyncio.to_thread(end_commands, self.files.output.parent, self.config.kill_after, ours)
+            await asyncio.to_thread(end_commands, self.files, self.config.kill_after, recorded)
         await self.store.flush()
         keep = {attempt.run for job, _ in self._adopted if (attempt := self.files.known(job.history[-1].token))}
         self.files.drop_statuses(self.files.runs() - keep)

@@ -12,6 +12,7 @@ from aqueue.cli import session
 from aqueue.cli.options import IdArgument, JsonOption
 from aqueue.control.requests import Get
 from aqueue.errors import InvalidRequest
+from aqueue.files import output_name
 from aqueue.job import Job, State
 
 FOLLOW_INTERVAL = 0.2
@@ -63,7 +64,7 @@ def _get(job_id: str) -> Job:
 
 
 def _output_file(store: Path, job: Job, attempt: int, stderr: bool) -> Path:
-    return store / "output" / f"{job.seq}-{attempt}.{'err' if stderr else 'out'}"
+    return store / "output" / output_name(job.seq, attempt, "err" if stderr else "out")
 
 
 def _opened(path: Path) -> BinaryIO | None:

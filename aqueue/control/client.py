@@ -69,7 +69,7 @@ class Client:
         Raises an `AqueueError`, and `TimeoutError` where `deadline`, by `time.monotonic`, passes without a pool.
         """
         stream = _flat(requests)
-        if self._connect():
+        if self._connect(deadline):
             yield from self._ask_pool(stream)
             return
         from aqueue.control.local import answer_here
@@ -153,7 +153,6 @@ class Client:
         request = StopPools([pool.run for pool in chosen], now, leave_running)
         while chosen:
             try:
-                self._connect(deadline)
                 for _ in self.ask(request, deadline=deadline):
                     pass
                 break

@@ -12,11 +12,10 @@ from pathlib import Path
 import psutil
 import psycopg
 
-import aqueue
 from aqueue.config import Config
-from tests.bench import databases, idle, throughput
+from tests.bench import databases, idle, latency, throughput
 from tests.bench.report import Figure
-from tests.bench.sandbox import Fifo, medians, percentile, sandbox
+from tests.bench.sandbox import medians, percentile, sandbox
 from tests.bench.stores import BLOCKER
 from tests.bench.turnover import turned_over
 
@@ -110,23 +109,11 @@ def shared_pick_up(quick: bool) -> list[Figure]:
     times = 50 if quick else 500
     with databases.database() as url, databases.shared_sandbox(url) as box, box.pool(), sandbox() as elsewhere:
         config = Config(store=url, directory=str(elsewhere.store))
-        waits = asyncio.run(_pick_ups(config, box.fifo("fifo"), times))
+        waits = asyncio.run(latency.pick_ups(config, box.fifo("fifo"), times))
     return [
         Figure(f"pick-up from another host, {times:,} times, p50", percentile(waits, 50), 10, 5, "ms"),
         Figure(f"pick-up from another host, {times:,} times, p99", percentile(waits, 99), 25, 10, "ms"),
     ]
-
-
-async def _pick_ups(config: Config, fifo: Fifo, times: int) -> list[float]:
-    waits = []
-    async with aqueue.connect(config=config) as queue:
-        for _ in range(times):
-            job = await queue.enqueue(f"echo >{fifo.path}")
-            acknowledged = time.perf_counter()
-            fifo.lines()  # blocking: nothing else goes on here
-            waits.append((time.perf_counter() - acknowledged) * 1000)
-            await queue.wait(job.id)
-    return waits
 
 
 def shared_idle(quick: bool) -> list[Figure]:

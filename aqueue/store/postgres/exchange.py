@@ -166,10 +166,11 @@ class Exchange:
             self._broken = False
             while True:
                 if self._sweep or self._anything():
-                    with patience(connection, _PATIENCE + sum(map(_size, self._results())) / _MEGABYTE):
+                    results = self._results()
+                    with patience(connection, _PATIENCE + sum(map(_size, results)) / _MEGABYTE):
                         if self._sweep:
                             await self._look_at_everything(connection)
-                        await self._round_or_again(connection)
+                        await self._round_or_again(connection, results)
                 else:
                     await self._wake.wait()
                 self._wake.clear()
@@ -182,21 +183,21 @@ class Exchange:
     def _may_claim(self) -> bool:
         return bool(self._free) and not self.bookmarks.exhausted and self._safe()
 
-    async def _round_or_again(self, connection: Connection) -> None:
+    async def _round_or_again(self, connection: Connection, results: Sequence[Job]) -> None:
         """A round trip; what it would have done is left for the next one if somebody else's transaction collided with
         it, such as one that cancels a job which is just being claimed."""
         promote = self._promote
         try:
-            await self._round(connection)
+            await self._round(connection, results)
         except COLLISION:
             self._promote = promote
             self.bookmarks.exhausted = self._under_way = False
             self._rested()
 
-    async def _round(self, connection: Connection) -> None:
+    async def _round(self, connection: Connection, results: Sequence[Job]) -> None:
         """One round trip: store results, take back unwanted claims, let jobs become ready, claim."""
         self._under_way = True
-        results, unwanted, promote = self._results(), list(self._unwanted), self._promote
+        unwanted, promote = list(self._unwanted), self._promote
         slots = list(self._free) if self._may_claim() else []
         self._promote = False
         if slots:
@@ -279,7 +280,7 @@ class Exchange:
             self.bookmarks.exhausted = False
         first: dict[str, Place] = {}
         for row in found:
-            held = Held(rows.record_of(row), rows.job_of(row))
+            held = Held.of(row)
             self.held[held.job.seq] = held
             place = (-held.job.priority, held.job.due_at, held.job.seq)
             first[held.job.queue] = min(first.get(held.job.queue, place), place)
@@ -299,7 +300,7 @@ class Exchange:
         query = f"SELECT {rows.PLAIN} FROM aqueue.job_active WHERE state = 'processing' AND pool = %s"
         found = await (await connection.execute(query, (self.run,))).fetchall()
         known = {*self.held, *(held.job.seq for held in self._unwanted)}
-        self._unwanted += [Held(rows.record_of(row), rows.job_of(row)) for row in found if row[0] not in known]
+        self._unwanted += [Held.of(row) for row in found if row[0] not in known]
         names = await (await connection.execute("SELECT name FROM aqueue.queue")).fetchall()
         self.bookmarks.reset(name for (name,) in names)
         self._promote = True

@@ -84,8 +84,8 @@ class Membership:
             self._pool.clock.set(joined[0])
             left = await connection.execute(_TAKE_OVER, {**row, "before": [run for (run,) in before]})
             for found in await left.fetchall():
-                job = rows.job_of(found)
-                self._pool.exchange.held[job.seq] = Held(rows.record_of(found), job)
+                held = Held.of(found)
+                self._pool.exchange.held[held.job.seq] = held
         self._pool.fence.renew(asked)
 
     async def leave(self, connection: Connection) -> None:

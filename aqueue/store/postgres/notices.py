@@ -4,12 +4,12 @@ Sent in the transaction whose change it tells of, so that it arrives with it; eq
 """
 
 from collections.abc import Iterable
-from typing import Any
+from datetime import datetime
 
 import msgspec
-import psycopg
 
 from aqueue.job import Job
+from aqueue.store.postgres.links import Connection
 from aqueue.store.postgres.rows import is_ready
 
 CHANNEL = "aqueue"
@@ -50,7 +50,7 @@ decode = msgspec.json.Decoder(Notice).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def of_waiting(jobs: Iterable[Job], now: Any) -> list[Notice]:
+def of_waiting(jobs: Iterable[Job], now: datetime) -> list[Notice]:
     """What there is to tell of jobs that have begun to wait."""
     first: dict[str, tuple[int, float]] = {}
     later: list[float] = []
@@ -70,7 +70,7 @@ def of_ended(ids: list[str]) -> list[Notice]:
     return [Ended(ids[start : start + _LONGEST]) for start in range(0, len(ids), _LONGEST)]
 
 
-async def send(connection: psycopg.AsyncConnection[Any], notices: Iterable[Notice]) -> None:
+async def send(connection: Connection, notices: Iterable[Notice]) -> None:
     """Send notices, with the transaction that is open."""
     payloads = [_encode(notice).decode() for notice in notices]
     if payloads:

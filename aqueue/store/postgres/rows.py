@@ -31,13 +31,19 @@ def record_of(row: Row) -> Job:
 
 def job_of(row: Row, *, output: bool = False) -> Job:
     """The job of a row of the columns `FULL` if `output`, else `PLAIN`."""
-    _, state, host, worker, token, started, _, stdout, stderr = row
     job = record_of(row)
-    if state == State.PROCESSING:
-        job = claimed(job, worker=worker, token=token, now=started.astimezone(UTC), host=host)
+    if row[1] == State.PROCESSING:
+        job = running(job, row)
     if output and job.history:
+        stdout, stderr = row[7:9]
         job = replace(job, stdout=(stdout or b"").decode(), stderr=(stderr or b"").decode())
     return job
+
+
+def running(record: Job, row: Row) -> Job:
+    """The job whose record is in a row that is processing, with its attempt."""
+    host, worker, token, started = row[2:6]
+    return claimed(record, worker=worker, token=token, now=started.astimezone(UTC), host=host)
 
 
 def is_ready(job: Job, now: datetime) -> bool:

@@ -5,11 +5,8 @@ so that claims cost the same beside ten million ended jobs as beside none; a job
 waiting job is `ready` once its time has come: only ready jobs are in the index that claims read.
 """
 
-from typing import Any
-
-import psycopg
-
 from aqueue.errors import StoreError
+from aqueue.store.postgres.links import Connection
 
 _STEPS = (
     """
@@ -68,7 +65,7 @@ VERSION = len(_STEPS)
 _INIT = "aqueue store init, or a pool: aqueue worker start"
 
 
-async def prepare(connection: psycopg.AsyncConnection[Any]) -> int:
+async def prepare(connection: Connection) -> int:
     """Bring the tables to this version; return which one they had, 0 for none. Raises `StoreError`."""
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(hashtext('aqueue schema'))")
@@ -84,7 +81,7 @@ async def prepare(connection: psycopg.AsyncConnection[Any]) -> int:
     return found
 
 
-async def check(connection: psycopg.AsyncConnection[Any]) -> None:
+async def check(connection: Connection) -> None:
     """Raise `StoreError` unless the tables are of this version."""
     found = await _version(connection)
     _refuse_newer(found)
@@ -99,7 +96,7 @@ def _refuse_newer(found: int) -> None:
         raise StoreError(f"the queue in the database is of version {found}, and this aqueue knows {VERSION}: update it")
 
 
-async def _version(connection: psycopg.AsyncConnection[Any]) -> int:
+async def _version(connection: Connection) -> int:
     there = await (await connection.execute("SELECT to_regclass('aqueue.version') IS NOT NULL")).fetchone()
     if not there or not there[0]:
         return 0

@@ -22,7 +22,7 @@ from aqueue.platform import private_directory
 from aqueue.registry import PoolInfo
 from aqueue.spec import JobSpec
 from aqueue.store.changes import Announcements
-from aqueue.store.postgres import adding, finding, reading, rescue, rows, schema, steering
+from aqueue.store.postgres import adding, finding, reading, rescue, rows, schema, statements, steering
 from aqueue.store.postgres.links import Connection, Links
 from aqueue.store.postgres.membership import SWEEP
 from aqueue.store.postgres.notices import Notice, Told
@@ -37,7 +37,6 @@ _LOOK = 1.0
 _PRUNED = 1000
 """Jobs that expire in one transaction."""
 
-
 _EXPIRE = f"""
     DELETE FROM aqueue.job_ended WHERE seq IN (
         SELECT seq FROM aqueue.job_ended WHERE state IN ('completed', 'cancelled') AND changed < %s
@@ -45,10 +44,8 @@ _EXPIRE = f"""
     RETURNING {rows.PLAIN}"""
 _OLDEST = "SELECT min(changed) FROM aqueue.job_ended WHERE state IN ('completed', 'cancelled')"
 _NEXT = f"""
-    SELECT {rows.PLAIN} FROM aqueue.job_active WHERE NOT ready AND state IN ('pending', 'failed') AND due = least(
-        (SELECT min(due) FROM aqueue.job_active WHERE NOT ready AND state = 'pending'),
-        (SELECT min(due) FROM aqueue.job_active WHERE NOT ready AND state = 'failed'))
-    ORDER BY seq LIMIT 1"""
+    SELECT {rows.PLAIN} FROM aqueue.job_active
+    WHERE NOT ready AND state IN ('pending', 'failed') AND due = ({statements.NEXT_DUE}) ORDER BY seq LIMIT 1"""
 _POOLS = """
     SELECT info::text, stop,
         (SELECT count(*) FROM aqueue.job_active WHERE state = 'processing' AND pool = run)
@@ -194,7 +191,6 @@ class PostgresStore:
     async def remove(self, names: Sequence[str]) -> list[Job]:
         wanted = list(dict.fromkeys(names))
         await self._stored(wanted)
-
         removed = await self._links.change(lambda link: steering.remove(link, wanted))
         for job in removed:
             self._announce.removed(job.id)
@@ -279,7 +275,6 @@ class PostgresStore:
 
     async def stop_pools(self, runs: Sequence[str], *, now: bool, leave_running: bool) -> None:
         how = "now" if now else "leave" if leave_running else "stop"
-
         await self._links.change(lambda link: steering.stop(link, runs, how))
         while any(pool.run in runs for pool in await self.pools()):
             await self._waiting.pool_left(_LOOK)

@@ -22,6 +22,12 @@ class Held(NamedTuple):
     before: Job
     job: Job
 
+    @classmethod
+    def of(cls, row: rows.Row) -> "Held":
+        """What a row of the columns `rows.PLAIN` that is processing says."""
+        before = rows.record_of(row)
+        return cls(before, rows.running(before, row))
+
 
 def settlement(results: Sequence[Job], now: datetime) -> dict[str, Any]:
     """For the results of attempts."""
