@@ -91,9 +91,10 @@ def test_where_orphans_are_killed_they_end_before_the_job_runs_again(broken: Any
 def test_an_attempt_that_neither_runs_nor_left_a_status_is_queued_again_and_costs_no_retry(
     broken: Any, eventually: Eventually
 ) -> None:
-    orphaned(broken, eventually, "[ -e again ] && exit 0; touch again; exec sleep 60")
+    orphaned(broken, eventually, "[ -e again ] && exit 0; exec sleep 60")
     for process in broken.processes():
         process.send_signal(signal.SIGKILL)
+    (broken.folder / "again").touch()
     broken.drain()
     job = broken.job("j")
     assert [attempt.interrupted for attempt in job.history] == [True, False]
