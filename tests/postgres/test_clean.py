@@ -5,6 +5,7 @@ import gc
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from aqueue import Pool, State
@@ -34,6 +35,13 @@ def leaves_nothing(run_clean: RunClean, proxy: Proxy) -> RunClean:
 async def started(path: Path) -> None:
     while not path.exists():  # its command has no other way to tell
         await asyncio.sleep(0.01)
+
+
+def somebody_waits(database: str) -> None:
+    """Return once the table says that a job's end is waited for."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        while connection.execute("SELECT FROM aqueue.job_active WHERE awaited").fetchone() is None:
+            pass
 
 
 def test_a_pool_that_worked(leaves_nothing: RunClean, settings: Config) -> None:
@@ -67,7 +75,7 @@ def test_a_pool_that_never_reached_its_database(leaves_nothing: RunClean, settin
 
 @pytest.mark.parametrize("kind", ["swallow", "refuse"])
 def test_a_pool_that_lost_its_database(
-    leaves_nothing: RunClean, settings: Config, proxy: Proxy, tmp_path: Path, kind: str
+    leaves_nothing: RunClean, settings: Config, proxy: Proxy, database: str, tmp_path: Path, kind: str
 ) -> None:
     cut: Callable[[], None] = {"swallow": proxy.swallow, "refuse": proxy.refuse}[kind]
 
@@ -76,7 +84,8 @@ def test_a_pool_that_lost_its_database(
             job = await pool.enqueue(f"touch {tmp_path}/started; exec sleep 60")
             waiting = asyncio.create_task(pool.wait(job.id))
             await started(tmp_path / "started")
-            await pool.status()
+            await asyncio.to_thread(somebody_waits, database)
+            await pool.get(job.id)  # so the answer to who waits, which was sent before, is here
             cut()
             await asyncio.wait({waiting, asyncio.create_task(pool.stop(now=True))})
             with pytest.raises(PoolGone):

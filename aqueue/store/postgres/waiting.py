@@ -68,7 +68,7 @@ class Waiting:
                         raise UnknownJob(f"job {name} was removed before it ended") from None
                     raise
                 except StoreError:
-                    if not seen:
+                    if not seen and not self._closed:
                         raise
                 else:
                     if wanted(job):
