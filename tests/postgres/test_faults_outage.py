@@ -59,10 +59,11 @@ def test_a_wait_and_a_drain_survive_a_restart(hosts: Hosts, outage: Outage) -> N
     hosts.enqueue("touch started; until [ -e go ]; do sleep 0.02; done", id="j")
     eventually((hosts.folder / "started").exists, "the start")
     waiting = other.popen("wait", "j")
+    eventually(lambda: hosts.sql("SELECT id FROM aqueue.job_active WHERE awaited"), "the wait")
     other.start("--drain")
     outage.restart(seconds=1)
     time.sleep(0.5)
-    assert (waiting.poll(), other.pool.poll()) == (None, None)
+    assert (waiting.poll(), other.pool.poll()) == (None, None), waiting.communicate()
     (hosts.folder / "go").touch()
     assert waiting.wait(20) == 0, waiting.communicate()
     assert other.pool.wait(20) == 0
