@@ -3,11 +3,14 @@
 import json
 import os
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from aqueue.clock import steady
 from aqueue.job import State
+from aqueue.store.postgres.timekeeping import Clock
 from tests.postgres.hosts import Hosts, eventually
 
 SABOTAGED = str(Path(__file__).parents[1] / "faults" / "sabotaged.py")
@@ -59,3 +62,9 @@ def test_a_pool_with_a_wrong_clock_stores_what_ended_before_it_came(hosts: Hosts
     began = time.monotonic()
     assert hosts.ended("j").state is State.DEAD
     assert time.monotonic() - began < 5
+
+
+def test_what_the_database_said_is_of_the_middle_between_question_and_answer() -> None:
+    clock, said = Clock(), datetime(2026, 1, 1, tzinfo=UTC)
+    clock.set(said, steady() - 10)
+    assert 5 <= (clock.now() - said).total_seconds() < 6

@@ -75,13 +75,13 @@ class Membership:
 
     async def join(self, connection: Connection) -> None:
         """Enter the row, and take over what an earlier pool of this directory, which is gone, has left."""
-        asked = clock.steady()
         row = self._row()
         async with connection.transaction():
             before = await (await connection.execute(_REPLACE, row)).fetchall()
+            asked = clock.steady()
             joined = await (await connection.execute(_JOIN, row)).fetchone()
             assert joined is not None
-            self._pool.clock.set(joined[0])
+            self._pool.clock.set(joined[0], asked)
             left = await connection.execute(_TAKE_OVER, {**row, "before": [run for (run,) in before]})
             for found in await left.fetchall():
                 held = Held.of(found)
@@ -133,7 +133,7 @@ class Membership:
             self._pool.fence.end_commands("interrupted: the lease of its pool ran out")
             await connection.execute(_JOIN, self._row())
             return
-        self._pool.clock.set(beat[0])
+        self._pool.clock.set(beat[0], asked)
         self._pool.fence.renew(asked)
         self._pool.exchange.lease_renewed()
         self._pool.well()
