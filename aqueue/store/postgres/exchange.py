@@ -15,6 +15,7 @@ from anyio import CancelScope
 from aqueue.job import Job, State
 from aqueue.store.postgres import rows, statements, traffic
 from aqueue.store.postgres.bookmarks import Bookmarks, Place
+from aqueue.store.postgres.line import Line
 from aqueue.store.postgres.links import COLLISION, Connection, patience
 from aqueue.store.postgres.notices import Later, Notice, Ready
 from aqueue.store.postgres.timekeeping import Clock
@@ -160,20 +161,21 @@ class Exchange:
     async def run_on(self, connection: Connection) -> None:
         """Do what there is to do over `connection`, until that fails."""
         try:
-            with patience(connection, _PATIENCE):
-                await connection.execute(statements.STEADY)
-                await self._look_at_everything(connection)
-            self._broken = False
-            while True:
-                if self._sweep or self._anything():
-                    results = self._results()
-                    with patience(connection, _PATIENCE + sum(map(_size, results)) / _MEGABYTE):
-                        if self._sweep:
-                            await self._look_at_everything(connection)
-                        await self._round_or_again(connection, results)
-                else:
-                    await self._wake.wait()
-                self._wake.clear()
+            with Line.opened(connection) as line:
+                with patience(connection, _PATIENCE):
+                    await line.ask(statements.STEADY)
+                    await self._look_at_everything(line)
+                self._broken = False
+                while True:
+                    if self._sweep or self._anything():
+                        results = self._results()
+                        with patience(connection, _PATIENCE + sum(map(_size, results)) / _MEGABYTE):
+                            if self._sweep:
+                                await self._look_at_everything(line)
+                            await self._round_or_again(line, results)
+                    else:
+                        await self._wake.wait()
+                    self._wake.clear()
         finally:
             self.lost()
 
@@ -183,18 +185,18 @@ class Exchange:
     def _may_claim(self) -> bool:
         return bool(self._free) and not self.bookmarks.exhausted and self._safe()
 
-    async def _round_or_again(self, connection: Connection, results: Sequence[Job]) -> None:
+    async def _round_or_again(self, line: Line, results: Sequence[Job]) -> None:
         """A round trip; what it would have done is left for the next one if somebody else's transaction collided with
         it, such as one that cancels a job which is just being claimed."""
         promote = self._promote
         try:
-            await self._round(connection, results)
+            await self._round(line, results)
         except COLLISION:
             self._promote = promote
             self.bookmarks.exhausted = self._under_way = False
             self._rested()
 
-    async def _round(self, connection: Connection, results: Sequence[Job]) -> None:
+    async def _round(self, line: Line, results: Sequence[Job]) -> None:
         """One round trip: store results, take back unwanted claims, let jobs become ready, claim."""
         self._under_way = True
         unwanted, promote = list(self._unwanted), self._promote
@@ -204,37 +206,33 @@ class Exchange:
             self.bookmarks.exhausted = True  # unless it shows that there is more, or somebody says so meanwhile
         answer: list[rows.Row] = []
         claim: dict[str, Any] = {}
-        taken = upcoming = None
         if unwanted:
-            back = traffic.returned(self.run, unwanted)
-            taken = await connection.execute(statements.TAKE_BACK, back, prepare=True)
+            taken = await line.ask(statements.TAKE_BACK, traffic.returned(self.run, unwanted))
+            self._taken_back(unwanted, {row[0] for row in taken})
         if promote:
-            await connection.execute(statements.PROMOTE, prepare=True)
-            upcoming = await connection.execute(statements.NEXT_DUE, prepare=True)
+            await line.ask(statements.PROMOTE)
+            ((upcoming,),) = await line.ask(statements.NEXT_DUE)
+            if upcoming is not None:
+                self.due(upcoming)
         if results or slots:
             settlement = traffic.settlement(results, self._clock.now()) if results else {}
             claim = traffic.claim(slots, self.bookmarks) if slots else {}
             statement = traffic.STATEMENTS[bool(results), bool(slots)]
-            sent = await connection.execute(statement, {"run": self.run, **settlement, **claim}, prepare=True)
-            answer = await sent.fetchall()
-        if upcoming is not None:
-            self._hear_of_next(await upcoming.fetchone())
-        await self._settled(connection, results, {row[0] for row in answer if row[1] is None})
-        if taken is not None:
-            self._taken_back(unwanted, {row[0] for row in await taken.fetchall()})
+            answer = await line.ask(statement, {"run": self.run, **settlement, **claim})
+        await self._settled(line, results, {row[0] for row in answer if row[1] is None})
         if slots:
             self._hand_out([row for row in answer if row[1] is not None], len(slots))
         self._under_way = False
         self._rested()
         if claim and self.bookmarks.exhausted:
-            await self._look_for_passed_over(connection, claim)
+            await self._look_for_passed_over(line, claim)
 
-    async def _look_for_passed_over(self, connection: Connection, claim: dict[str, Any]) -> None:
+    async def _look_for_passed_over(self, line: Line, claim: dict[str, Any]) -> None:
         """A claim passes over jobs that another one has locked in that moment, and perhaps leaves: look again soon."""
-        row = await (await connection.execute(statements.PASSED_OVER, claim, prepare=True)).fetchone()
+        ((passed_over,),) = await line.ask(statements.PASSED_OVER, claim)
         if self._again is not None:
             self._again.cancel()
-        if row is not None and row[0]:
+        if passed_over:
             self._again = asyncio.get_running_loop().call_later(self._pause, self.sweep)
             self._pause = min(2 * self._pause, _LATE)
         else:
@@ -251,11 +249,10 @@ class Exchange:
                 break
         return results
 
-    async def _settled(self, connection: Connection, results: Sequence[Job], stored: set[int]) -> None:
+    async def _settled(self, line: Line, results: Sequence[Job], stored: set[int]) -> None:
         late = [job for job in results if job.seq not in stored]
         if late:  # or the round trip that stored them was cut off before its answer
-            query = f"SELECT {rows.PLAIN} FROM aqueue.job WHERE seq = ANY(%s)"
-            found = await (await connection.execute(query, ([job.seq for job in late],))).fetchall()
+            found = await line.ask(statements.NUMBERED, {"seqs": rows.array(job.seq for job in late)})
             known = {attempt.token: attempt for row in found for attempt in rows.record_of(row).history}
         for job in results:
             if self.unsettled.get(job.seq) is job:
@@ -293,21 +290,16 @@ class Exchange:
         for queue, place in first.items():
             self.bookmarks.claimed(queue, place)
 
-    async def _look_at_everything(self, connection: Connection) -> None:
+    async def _look_at_everything(self, line: Line) -> None:
         """Whether what the table says this pool holds is what it holds: a connection may have been lost in the moment
         of a claim. And what there is that no notice told of."""
         self._sweep = False
-        query = f"SELECT {rows.PLAIN} FROM aqueue.job_active WHERE state = 'processing' AND pool = %s"
-        found = await (await connection.execute(query, (self.run,))).fetchall()
+        found = await line.ask(statements.CLAIMED, {"run": self.run})
         known = {*self.held, *(held.job.seq for held in self._unwanted)}
         self._unwanted += [Held.of(row) for row in found if row[0] not in known]
-        names = await (await connection.execute("SELECT name FROM aqueue.queue")).fetchall()
+        names = await line.ask("SELECT name FROM aqueue.queue")
         self.bookmarks.reset(name for (name,) in names)
         self._promote = True
-
-    def _hear_of_next(self, row: rows.Row | None) -> None:
-        if row is not None and row[0] is not None:
-            self.due(row[0])
 
     def _rested(self) -> None:
         self._over.set()

@@ -32,6 +32,12 @@ SETTLE = f"WITH {_STORE}, {_TOLD} {_COUNTED}"
 """Store the results `rows.columns` of attempts `tokens`; returns the numbers of the jobs whose result counted, in rows
 like those of `CLAIM` without a state."""
 
+NUMBERED = f"SELECT {rows.PLAIN} FROM aqueue.job WHERE seq = ANY(%(seqs)s::bigint[])"
+"""The jobs of these numbers."""
+
+CLAIMED = f"SELECT {rows.PLAIN} FROM aqueue.job_active WHERE state = 'processing' AND pool = %(run)s"
+"""The jobs that a pool holds, as the table has it."""
+
 PUT = f"""
     UPDATE aqueue.job AS job SET {rows.SET}, {FREED}
     FROM unnest({rows.CHANGES}) AS given ({", ".join(rows.CHANGING)}) WHERE job.seq = given.seq"""

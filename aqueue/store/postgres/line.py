@@ -1,0 +1,107 @@
+"""A connection for a few statements that are asked again and again.
+
+Each is prepared when it is asked for the first time. From then on asking it is one message to the server and one
+answer, with nothing done in between that could be done once: psycopg's cursors look at every parameter, and enter the
+socket into the event loop and take it out again for every answer, which is half of what a small round trip costs here.
+"""
+
+import asyncio
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import pq
+from psycopg.adapt import Transformer
+from psycopg.errors import error_from_result
+from psycopg.pq.abc import PGresult
+
+from aqueue.store.postgres.links import Connection
+from aqueue.store.postgres.rows import Row
+
+_PARAMETER = re.compile(r"%\((\w+)\)s")
+_NOTHING: Mapping[str, object] = {}
+
+
+class Line:
+    """A connection while nothing else uses it. One question at a time."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Only between `opened` and its end."""
+        self._libpq = connection.pgconn
+        self._encoding = connection.info.encoding
+        self._rows = Transformer(connection)
+        self._prepared: dict[str, tuple[bytes, list[str]]] = {}
+        """By statement: its name, and its parameters in the order in which they are sent."""
+        self._loop = asyncio.get_running_loop()
+        # libpq closes its socket as soon as it finds the connection lost, and the next file may get its number.
+        self._socket = os.dup(connection.fileno())
+        self._moved = asyncio.Event()
+
+    @classmethod
+    @contextmanager
+    def opened(cls, connection: Connection) -> "Iterator[Line]":
+        """A line over `connection`."""
+        line = cls(connection)
+        line._loop.add_reader(line._socket, line._read)
+        try:
+            yield line
+        finally:
+            line._loop.remove_reader(line._socket)
+            os.close(line._socket)
+
+    async def ask(self, statement: str, parameters: Mapping[str, object] = _NOTHING) -> list[Row]:
+        """The rows that `statement` returns, which names its parameters as psycopg does. Raises `psycopg.Error`."""
+        if statement not in self._prepared:
+            await self._prepare(statement)
+        name, wanted = self._prepared[statement]
+        values = [str(parameters[key]).encode(self._encoding) for key in wanted]
+        self._libpq.send_query_prepared(name, values, result_format=pq.Format.BINARY)
+        answer = await self._answer()
+        if answer.ntuples == 0:
+            return []
+        self._rows.set_pgresult(answer)
+        return self._rows.load_rows(0, answer.ntuples, tuple)
+
+    async def _prepare(self, statement: str) -> None:
+        wanted = list(dict.fromkeys(_PARAMETER.findall(statement)))
+        text = _PARAMETER.sub(lambda found: f"${wanted.index(found[1]) + 1}", statement)
+        name = f"aqueue_{len(self._prepared)}".encode()
+        self._libpq.send_prepare(name, text.encode(self._encoding))
+        await self._answer()
+        self._prepared[statement] = name, wanted
+
+    async def _answer(self) -> PGresult:
+        """What the server says to what was sent."""
+        await self._sent()
+        answers = []
+        while True:
+            while self._libpq.is_busy():
+                self._moved.clear()
+                await self._moved.wait()
+            answer = self._libpq.get_result()
+            if answer is None:
+                break
+            answers.append(answer)
+        if answers[0].status == pq.ExecStatus.FATAL_ERROR:
+            raise error_from_result(answers[0], self._encoding)
+        return answers[0]
+
+    async def _sent(self) -> None:
+        """Return when the server, or the system, has taken all that was sent."""
+        while self._libpq.flush():
+            self._moved.clear()
+            self._loop.add_writer(self._socket, self._moved.set)
+            try:
+                await self._moved.wait()
+            finally:
+                self._loop.remove_writer(self._socket)
+
+    def _read(self) -> None:
+        """Take what has come."""
+        try:
+            self._libpq.consume_input()
+        except psycopg.Error:  # there is no more: what is asked next, or waits, finds that out
+            self._loop.remove_reader(self._socket)
+        self._moved.set()
