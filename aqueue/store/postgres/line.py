@@ -38,6 +38,8 @@ class Line:
         # libpq closes its socket as soon as it finds the connection lost, and the next file may get its number.
         self._socket = os.dup(connection.fileno())
         self._moved = asyncio.Event()
+        self._lost: psycopg.Error | None = None
+        """Why nothing more comes from the server."""
 
     @classmethod
     @contextmanager
@@ -84,9 +86,11 @@ class Line:
             if answer is None:
                 break
             answers.append(answer)
-        if answers[0].status == pq.ExecStatus.FATAL_ERROR:
-            raise error_from_result(answers[0], self._encoding)
-        return answers[0]
+        answer = answers[0]
+        if answer.status == pq.ExecStatus.FATAL_ERROR:
+            said_by_server = answer.error_field(pq.DiagnosticField.SQLSTATE) is not None
+            raise error_from_result(answer, self._encoding) if said_by_server or not self._lost else self._lost
+        return answer
 
     async def _sent(self) -> None:
         """Return when the server, or the system, has taken all that was sent."""
@@ -102,6 +106,7 @@ class Line:
         """Take what has come."""
         try:
             self._libpq.consume_input()
-        except psycopg.Error:  # there is no more: what is asked next, or waits, finds that out
+        except psycopg.Error as error:  # what waits finds out, or what is asked next
+            self._lost = error
             self._loop.remove_reader(self._socket)
         self._moved.set()
