@@ -4,7 +4,7 @@ import re
 
 SCHEMES = ("postgresql://", "postgres://")
 _USER_PASSWORD = re.compile(r"(?<=://)([^/?#@:]*):.*@")
-_PARAMETER_PASSWORD = re.compile(r"(?<=[?&])(password=)[^&]*&?", re.IGNORECASE)
+_PARAMETER_PASSWORD = re.compile(r"(?<=[?&])((?:ssl)?password=)[^&]*&?", re.IGNORECASE)
 
 
 def is_url(store: str) -> bool:

@@ -110,7 +110,7 @@ def test_what_another_host_printed_is_told_to_be_there(
 
 
 def test_a_password_is_never_shown(cli: Cli) -> None:
-    cli.environ["AQUEUE_STORE"] = "postgresql://me:sesame@127.0.0.1:1/db?password=sesame"
+    cli.environ["AQUEUE_STORE"] = "postgresql://me:sesame@127.0.0.1:1/db?password=sesame&sslpassword=sesame"
     for command in (("status",), ("enqueue", "true"), ("worker", "start"), ("store", "init"), ("doctor",)):
         done = cli(*command, status=5)
         assert "sesame" not in done.stdout + done.stderr

@@ -2,6 +2,8 @@
 
 import signal
 import time
+from collections.abc import Callable
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -124,3 +126,20 @@ def test_what_is_wrong_with_a_url_is_said_in_one_line(hosts: Hosts, proxy: Proxy
     assert status == 5
     assert len(output.splitlines()) == 1, output
     assert reason in output
+
+
+def test_a_pool_moves_to_the_server_that_is_there(hosts: Hosts, make_proxy: Callable[[], Proxy]) -> None:
+    """As with a standby that takes over: the URL names both, and one of them answers."""
+    first, second = make_proxy(), make_proxy()
+    host = hosts.add(f"postgresql://postgres@127.0.0.1:{first.port},127.0.0.1:{second.port}{urlsplit(hosts.url).path}")
+    second.refuse()
+    host.start()
+    hosts.enqueue("touch started; until [ -e go ]; do sleep 0.02; done; echo done", id="j")
+    eventually((hosts.folder / "started").exists, "the start")
+    second.mend()
+    first.refuse()
+    assert hosts.ended(hosts.enqueue("true").id).state is State.COMPLETED
+    (hosts.folder / "go").touch()
+    assert hosts.ended("j").stdout == "done\n"
+    assert len(hosts.job("j").history) == 1
+    assert host.run("status")[0] == 0
