@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections import Counter
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, TextIO
@@ -40,6 +41,8 @@ def _watch_children_cheaply() -> None:
         except OSError:
             return
         asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
+        # Commands that are left running are meant to be.
+        warnings.filterwarnings("ignore", "A loop is being detached from a child watcher", RuntimeWarning)
 
 
 class _Foreground:

@@ -57,6 +57,19 @@ def test_a_signal_stops_gracefully_and_a_second_at_once(cli: Cli, start_pool: St
     assert (record["state"], record["attempts"]) == ("pending", 0)
 
 
+def test_commands_that_are_left_running_are_nothing_to_warn_of(cli: Cli, start_pool: StartPool) -> None:
+    process = start_pool()
+    cli("enqueue", "until [ -e go ]; do sleep 0.02; done", "--id", "a")
+    assert process.stdout is not None
+    assert process.stdout.readline().split()[1:3] == ["a", "started"]
+    cli("worker", "stop", "--leave-running")
+    output, errors = process.communicate(timeout=30)
+    assert (process.returncode, output.count("\n"), errors) == (0, 1, "")
+    (cli.folder / "go").touch()
+    assert cli("worker", "start", "--drain").stdout.count("completed") == 2
+    assert cli.states() == {"a": "completed"}
+
+
 def test_a_drain_retries_ends_and_sums_up(cli: Cli) -> None:
     cli("enqueue", '[{"id":"a","command":"exit 1","max_retries":1,"backoff_base":0.1},{"id":"b","command":"true"}]')
     cli("enqueue", "true", "--id", "later", "--delay", "1h")

@@ -154,9 +154,8 @@ class Serving:
     def _home(self) -> str:
         """A name for the directory that no other host's has."""
         file = self._folder / "home"
-        try:
-            return file.read_text().strip()
-        except FileNotFoundError:
+        name = file.read_text().strip() if file.exists() else ""
+        if not name:  # also where a power cut has left nothing of it
             name = uuid.uuid4().hex
             file.write_text(name + "\n")
-            return name
+        return name
