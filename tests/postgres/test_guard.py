@@ -43,7 +43,7 @@ def test_a_frozen_pool_loses_its_jobs_and_works_on_when_it_wakes(hosts: Hosts) -
     eventually(lambda: len(hosts.lives()["j"]) == 2, "the second attempt")
     first.pool.send_signal(signal.SIGCONT)
     eventually(lambda: "too late" in first.log(), "the refusal")
-    assert "another pool took over its jobs" in first.log()
+    assert "it starts over" in first.log()
     hosts.assert_never_two_at_once()
     one, other = hosts.enqueue_many("sleep 0.3; echo $AQUEUE_WORKER", 2)
     hosts.ended(one.id, other.id)
@@ -52,6 +52,27 @@ def test_a_frozen_pool_loses_its_jobs_and_works_on_when_it_wakes(hosts: Hosts) -
     assert first.pool.poll() is None
     hosts.cancel("j")
     assert [attempt.interrupted for attempt in hosts.job("j").history] == [True, False]
+
+
+def test_a_host_that_slept_past_its_lease_claims_nothing_before_its_old_commands_have_ended(hosts: Hosts) -> None:
+    """Nobody can end the commands of a machine that is suspended; but that machine itself knows of them later."""
+    first, second = hosts.add(), hosts.add()
+    first.environ["AQUEUE_KILL_AFTER"] = "4"
+    first.start("--count", "2")
+    second.start("--queue", "other")
+    started(hosts, first, STUBBORN + hosts.working(60))
+    asleep = first.processes()
+    for process in asleep:
+        process.suspend()
+    eventually(lambda: hosts.job("j").state is State.PENDING, "the rescue")
+    guards = first.guards()
+    for process in asleep:
+        if process not in guards:  # which would end them sooner
+            process.resume()
+    eventually(lambda: [end - start > 1 for start, end in hosts.lives()["j"]] == [True, True], "the second attempt")
+    hosts.assert_never_two_at_once()
+    assert first.pool.poll() is None
+    hosts.cancel("j")
 
 
 def test_what_a_guard_has_ended_is_no_failure_of_its_own(hosts: Hosts) -> None:

@@ -2,14 +2,15 @@
 
 A claim leaves an entry behind in the index that claims read, and while some long query of anybody's looks at an older
 state of the database, no vacuum may remove it: without a bookmark each claim would pass all of them again. A bookmark
-is a hint. It moves back when a notice tells of a job before it, and returns to the start with every safety sweep.
+is a hint. It moves on only where nothing was passed over, back when a notice tells of a job before it, and to the
+start with every safety sweep.
 """
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from aqueue.store.postgres import rows
-from aqueue.store.postgres.notices import Ready
+from aqueue.store.postgres.notices import Ready, moment
 
 _START = (-(2**31), datetime(1, 1, 2, tzinfo=UTC), 0)
 _ROUNDING = 0.001
@@ -38,14 +39,15 @@ class Bookmarks:
         """A queue has a job that can start; False if it is not served."""
         if self._only and notice.queue not in self._only:
             return False
-        place = (notice.rank, datetime.fromtimestamp(notice.due - _ROUNDING, UTC), 0)
+        place = (notice.rank, moment(notice.due - _ROUNDING), 0)
         self._places[notice.queue] = min(self._places.get(notice.queue, _START), place)
         self._told[notice.queue] = min(self._told.get(notice.queue, place), place)
         self.exhausted = False
         return True
 
     def claimed(self, queue: str, place: Place) -> None:
-        """The first job that a claim found in a queue was at `place`."""
+        """A claim has taken the first job of a queue, at `place`, and so none was passed over that others had locked
+        in that moment and may leave."""
         self._places[queue] = min(place, self._told.get(queue, place))
 
     def parameters(self) -> dict[str, str]:

@@ -6,23 +6,25 @@ one begins by comparing what this pool holds with what the table says it holds.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection, Iterable, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from anyio import CancelScope
 
 from aqueue.job import Job, State
 from aqueue.store.postgres import rows, statements, traffic
-from aqueue.store.postgres.bookmarks import Bookmarks, Place
+from aqueue.store.postgres.bookmarks import Bookmarks
 from aqueue.store.postgres.line import Line
-from aqueue.store.postgres.links import COLLISION, Connection, patience
-from aqueue.store.postgres.notices import Later, Notice, Ready
+from aqueue.store.postgres.links import COLLISION, LOCKED, Connection, patience
+from aqueue.store.postgres.notices import Later, Notice, Ready, moment
 from aqueue.store.postgres.timekeeping import Clock
 from aqueue.store.postgres.traffic import Held
 
 _LATER = 0.001
 """Seconds by which a timer goes off after a due time, so that the database finds it past."""
+_BETWEEN = 0.1
+"""Seconds between two tries to make a job ready that somebody else's transaction has locked."""
 _SOON, _LATE = 0.01, 1.0
 """Seconds until the next look, at the least and at the most, where another transaction has locked what is ready."""
 _PATIENCE = 5.0
@@ -58,8 +60,12 @@ class Exchange:
         self._safe = safe
         self._free: dict[int, asyncio.Future[Job]] = {}
         self._unwanted: list[Held] = []
+        self._locked: set[int] = set()
+        """Numbers of ended jobs whose rows somebody else's transaction has locked: the others do not wait for them."""
         self._wake = asyncio.Event()
         self._over = asyncio.Event()
+        self._fewer = asyncio.Event()
+        """Set when fewer attempts run than before."""
         self._under_way = False
         self._promote = self._sweep = False
         self._timer: asyncio.TimerHandle | None = None
@@ -95,6 +101,7 @@ class Exchange:
         if ended.state is State.FAILED:
             self.due(ended.due_at)
         self._wake.set()
+        self._fewer.set()
 
     async def at_rest(self) -> None:
         """Return when all that has ended is stored, however long the database cannot be reached."""
@@ -102,9 +109,15 @@ class Exchange:
             await self._over.wait()
 
     async def stored(self, names: Collection[str]) -> None:
-        """Return when the results of these jobs are stored, or the database cannot be reached."""
-        while any(job.id in names for job in self.unsettled.values()) and not self._broken:
+        """Return when the results of these jobs are stored, or cannot be stored now."""
+        while any(job.id in names for job in self._storable()) and not self._broken:
             await self._over.wait()
+
+    async def all_ended(self) -> None:
+        """Return when no attempt runs here any more."""
+        while self.held.keys() - self.unsettled.keys():
+            self._fewer.clear()
+            await self._fewer.wait()
 
     async def _taken_back_now(self) -> None:
         """Return when what the round trip brings that is under way, and nobody wants, was put back."""
@@ -118,7 +131,7 @@ class Exchange:
     def hear(self, notice: Notice) -> None:
         """Another host, or this one, says that there are jobs."""
         if isinstance(notice, Later):
-            self.due(datetime.fromtimestamp(notice.due, UTC))
+            self.due(moment(notice.due))
         elif isinstance(notice, Ready) and self.bookmarks.ready(notice):
             self._wake.set()
 
@@ -180,7 +193,7 @@ class Exchange:
             self.lost()
 
     def _anything(self) -> bool:
-        return self._may_claim() or bool(self.unsettled or self._unwanted or self._promote)
+        return self._may_claim() or bool(self._storable() or self._unwanted or self._promote)
 
     def _may_claim(self) -> bool:
         return bool(self._free) and not self.bookmarks.exhausted and self._safe()
@@ -192,9 +205,23 @@ class Exchange:
         try:
             await self._round(line, results)
         except COLLISION:
-            self._promote = promote
-            self.bookmarks.exhausted = self._under_way = False
-            self._rested()
+            self._undone(promote)
+        except LOCKED:
+            self._undone(promote)
+            await self._set_aside_locked(line, [job.seq for job in results])
+
+    def _undone(self, promote: bool) -> None:
+        """A round trip did not happen."""
+        self._promote = promote
+        self.bookmarks.exhausted = self._under_way = False
+        self._rested()
+
+    async def _set_aside_locked(self, line: Line, ended: Iterable[int]) -> None:
+        """Let the results of those jobs of `ended` wait whose rows are locked, and look at them again later."""
+        asked = {"seqs": rows.array(ended)}
+        self._locked = {seq for (seq,) in await line.ask(statements.LOCKED_OUT, asked)}
+        if self._locked:
+            asyncio.get_running_loop().call_later(_LATE, self.sweep)
 
     async def _round(self, line: Line, results: Sequence[Job]) -> None:
         """One round trip: store results, take back unwanted claims, let jobs become ready, claim."""
@@ -212,8 +239,8 @@ class Exchange:
         if promote:
             await line.ask(statements.PROMOTE)
             ((upcoming,),) = await line.ask(statements.NEXT_DUE)
-            if upcoming is not None:
-                self.due(upcoming)
+            if upcoming is not None:  # if that is past, somebody has locked it
+                self.due(max(upcoming, self._clock.now() + timedelta(seconds=_BETWEEN)))
         if results or slots:
             settlement = traffic.settlement(results, self._clock.now()) if results else {}
             claim = traffic.claim(slots, self.bookmarks) if slots else {}
@@ -242,12 +269,15 @@ class Exchange:
         """What is to be stored next."""
         results: list[Job] = []
         size = 0
-        for job in self.unsettled.values():
+        for job in self._storable():
             results.append(job)
             size += _size(job)
             if size > _LONGEST_ROUND:
                 break
         return results
+
+    def _storable(self) -> list[Job]:
+        return [job for job in self.unsettled.values() if job.seq not in self._locked]
 
     async def _settled(self, line: Line, results: Sequence[Job], stored: set[int]) -> None:
         late = [job for job in results if job.seq not in stored]
@@ -261,6 +291,8 @@ class Exchange:
             attempt = job.history[-1]
             if job.seq in stored or known.get(attempt.token) == attempt:
                 self._announce(job)
+                if job.state is State.FAILED:
+                    self.due(job.due_at)  # the timer may have gone off before this was in the table
             else:
                 self._late(job)
 
@@ -275,20 +307,20 @@ class Exchange:
         """Give claimed jobs to the workers that wait for them; what nobody wants any more goes back."""
         if len(found) == asked:
             self.bookmarks.exhausted = False
-        first: dict[str, Place] = {}
         for row in found:
             held = Held.of(row)
-            self.held[held.job.seq] = held
-            place = (-held.job.priority, held.job.due_at, held.job.seq)
-            first[held.job.queue] = min(first.get(held.job.queue, place), place)
-            self._announce(held.job)
-            turn = self._free.pop(held.job.history[-1].worker, None)
+            job = held.job
+            self.held[job.seq] = held
+            if job.seq == row[-1]:  # it was the first of its queue
+                self.bookmarks.claimed(job.queue, (-job.priority, job.due_at, job.seq))
+            self._announce(job)
+            worker = job.history[-1].worker
+            turn = self._free.get(worker)
             if turn is None or turn.done() or not self._safe():
                 self._unwanted.append(held)
             else:
-                turn.set_result(held.job)
-        for queue, place in first.items():
-            self.bookmarks.claimed(queue, place)
+                del self._free[worker]
+                turn.set_result(job)
 
     async def _look_at_everything(self, line: Line) -> None:
         """Whether what the table says this pool holds is what it holds: a connection may have been lost in the moment
@@ -300,8 +332,11 @@ class Exchange:
         names = await line.ask("SELECT name FROM aqueue.queue")
         self.bookmarks.reset(name for (name,) in names)
         self._promote = True
+        if self._locked:
+            await self._set_aside_locked(line, self._locked)
 
     def _rested(self) -> None:
+        self._fewer.set()
         self._over.set()
         self._over = asyncio.Event()
 

@@ -55,6 +55,8 @@ class Line:
 
     async def ask(self, statement: str, parameters: Mapping[str, object] = _NOTHING) -> list[Row]:
         """The rows that `statement` returns, which names its parameters as psycopg does. Raises `psycopg.Error`."""
+        if self._lost is not None:
+            raise self._lost
         if statement not in self._prepared:
             await self._prepare(statement)
         name, wanted = self._prepared[statement]

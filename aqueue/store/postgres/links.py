@@ -20,6 +20,8 @@ T = TypeVar("T")
 Connection = psycopg.AsyncConnection[Any]
 COLLISION = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 """What says that another transaction got into the way of this one, which is worth another try."""
+LOCKED = psycopg.errors.LockNotAvailable
+"""What says that another transaction keeps a row locked."""
 _IN_THE_WAY = (*COLLISION, psycopg.errors.UniqueViolation)
 """The same, where an id may have been made that somebody chose in that moment."""
 _TRIES = 5

@@ -101,7 +101,11 @@ class Membership:
             while True:
                 self._told.clear()
                 with patience(connection, self._lease / 6):
-                    await self._beat(connection)
+                    member = await self._beat(connection)
+                if not member:
+                    await self._start_over(connection)
+                    continue
+                with patience(connection, self._lease / 6):
                     await self._look_after(connection)
                 try:
                     async with asyncio.timeout(self._lease / _BEATS):
@@ -125,14 +129,21 @@ class Membership:
             "lease": timedelta(seconds=self._lease),
         }
 
-    async def _beat(self, connection: Connection) -> None:
+    async def _start_over(self, connection: Connection) -> None:
+        """Come back as a pool without jobs: those that it had are another's now, and may be claimed by this one again
+        only when their commands have ended here."""
+        self._pool.report("this pool was silent for longer than its lease, or its tables were emptied: it starts over")
+        self._pool.fence.end_commands("interrupted: the lease of its pool ran out")
+        await self._pool.exchange.all_ended()
+        with patience(connection, self._lease / 6):
+            await connection.execute(_JOIN, self._row())
+
+    async def _beat(self, connection: Connection) -> bool:
+        """Renew the lease; whether it had not run out yet."""
         asked = clock.steady()
         beat = await (await connection.execute(_BEAT, self._row())).fetchone()
         if beat is None:
-            self._pool.report("another pool took over its jobs: this one was silent for longer than its lease")
-            self._pool.fence.end_commands("interrupted: the lease of its pool ran out")
-            await connection.execute(_JOIN, self._row())
-            return
+            return False
         self._pool.clock.set(beat[0], asked)
         self._pool.fence.renew(asked)
         self._pool.exchange.lease_renewed()
@@ -140,6 +151,7 @@ class Membership:
         if beat[1] is not None and beat[1] != self._stop and self._pool.orders is not None:
             self._stop = beat[1]
             self._pool.orders.request_stop(now=beat[1] == "now", leave_running=beat[1] == "leave")
+        return True
 
     async def _look_after(self, connection: Connection) -> None:
         """What somebody asked of this pool; now and then, what no notice told of, and pools that have fallen silent."""

@@ -4,7 +4,7 @@ Sent in the transaction whose change it tells of, so that it arrives with it; eq
 """
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
@@ -13,6 +13,10 @@ from aqueue.store.postgres.links import Connection
 from aqueue.store.postgres.rows import is_ready
 
 CHANNEL = "aqueue"
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_DAY = timedelta(days=1)
+_FIRST = (datetime.min.replace(tzinfo=UTC) + _DAY).timestamp()
+_LAST = (datetime.max.replace(tzinfo=UTC) - _DAY).timestamp()
 _LONGEST = 40
 """Ids in one notice: it may be 8000 bytes long, and an id 128."""
 
@@ -48,6 +52,11 @@ class Left(msgspec.Struct, tag=True, frozen=True):
 Notice = Ready | Later | Ended | Told | Left
 decode = msgspec.json.Decoder(Notice).decode
 _encode = msgspec.json.Encoder().encode
+
+
+def moment(due: float) -> datetime:
+    """The time that a notice names, or the nearest that there is: anybody may send one."""
+    return _EPOCH + timedelta(seconds=min(max(due, _FIRST), _LAST))
 
 
 def of_waiting(jobs: Iterable[Job], now: datetime) -> list[Notice]:

@@ -27,7 +27,7 @@ _TOLD = f"""
         WHEN ended AND awaited
             THEN pg_notify('aqueue', json_build_object('type', 'Ended', 'ids', json_build_array(id))::text)
         END AS notice FROM stored AS job)"""
-_COUNTED = "SELECT seq, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM told"
+_COUNTED = "SELECT seq, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM told"
 SETTLE = f"WITH {_STORE}, {_TOLD} {_COUNTED}"
 """Store the results `rows.columns` of attempts `tokens`; returns the numbers of the jobs whose result counted, in rows
 like those of `CLAIM` without a state."""
@@ -45,10 +45,20 @@ PUT = f"""
 
 TAKE_BACK = f"""
     UPDATE aqueue.job_active AS job SET state = back.state, ready = true, begun = begun - 1, {FREED}
-    FROM unnest(%(tokens)s::text[], %(seqs)s::bigint[], %(states)s::text[]) AS back (held_by, seq, state)
-    WHERE job.seq = back.seq AND job.token = back.held_by AND job.pool IS NOT DISTINCT FROM %(run)s
+    FROM unnest(%(tokens)s::text[], %(starts)s::timestamptz[], %(seqs)s::bigint[], %(states)s::text[])
+        AS back (held_by, since, seq, state)
+    WHERE job.seq = back.seq AND job.token = back.held_by AND job.started = back.since
+        AND job.pool IS NOT DISTINCT FROM %(run)s
     RETURNING job.seq, {READY}"""
-"""Undo claims whose command was never started; returns the numbers of the jobs."""
+"""Undo claims whose command was never started; returns the numbers of the jobs. The next claim of the same attempt has
+the same token, but never the same time: so one that is carried out late, from a lost connection, undoes nothing."""
+
+LOCKED_OUT = """
+    WITH free AS MATERIALIZED (
+        SELECT seq FROM aqueue.job_active WHERE seq = ANY(%(seqs)s::bigint[]) FOR UPDATE SKIP LOCKED
+    )
+    SELECT seq FROM aqueue.job_active WHERE seq = ANY(%(seqs)s::bigint[]) AND seq NOT IN (SELECT seq FROM free)"""
+"""Which of these jobs somebody else's transaction has locked."""
 
 PROMOTE = f"""
     UPDATE aqueue.job_active AS job SET ready = true WHERE seq IN (
@@ -66,9 +76,15 @@ _TAKE = """
     pool AS MATERIALIZED (
         SELECT run, host FROM aqueue.pool WHERE run = %(run)s FOR KEY SHARE
     ), found AS (
-        SELECT next.* FROM pool,
+        SELECT next.*, first.seq AS first FROM pool,
             unnest(%(queues)s::text[], %(ranks)s::int[], %(dues)s::timestamptz[], %(from)s::bigint[])
                 AS served (queue, rank, due, seq),
+            LATERAL (
+                SELECT seq FROM aqueue.job_active AS job
+                WHERE ready AND job.queue = served.queue
+                    AND (job.rank, job.due, job.seq) >= (served.rank, served.due, served.seq)
+                ORDER BY rank, due, seq LIMIT 1
+            ) AS first,
             LATERAL (
                 SELECT seq, rank, due FROM aqueue.job_active AS job
                 WHERE ready AND job.queue = served.queue
@@ -77,18 +93,20 @@ _TAKE = """
             ) AS next
         ORDER BY rank, due, seq LIMIT %(count)s
     ), placed AS (
-        SELECT seq, (%(slots)s::int[])[row_number() OVER (ORDER BY rank, due, seq)] AS slot FROM found
+        SELECT seq, first, (%(slots)s::int[])[row_number() OVER (ORDER BY rank, due, seq)] AS slot FROM found
     ), taken AS (
         UPDATE aqueue.job_active AS job SET state = 'processing', ready = false, begun = begun + 1, pool = pool.run,
             host = pool.host, worker = placed.slot, started = clock_timestamp(),
             token = pool.run || '.' || placed.slot || '.' || job.seq || '-' || begun + 1
         FROM placed, pool
         WHERE job.seq = placed.seq
-        RETURNING job.seq, state, job.host, worker, token, started, record
+        RETURNING job.seq, state, job.host, worker, token, started, record, first
     )"""
-CLAIM = f"WITH {_TAKE} SELECT {rows.PLAIN} FROM taken"
-"""Claim the next jobs of the served queues, from a bookmark on in each, for free worker slots. Nothing is claimed by a
-pool that another one has declared lost."""
+_TAKEN = f"SELECT {rows.PLAIN}, first FROM taken"
+CLAIM = f"WITH {_TAKE} {_TAKEN}"
+"""Claim the next jobs of the served queues, from a bookmark on in each, for free worker slots; returns them, and with
+each the number of the first job that its queue had, whoever has locked that. Nothing is claimed by a pool that another
+one has declared lost."""
 
 PASSED_OVER = """
     SELECT EXISTS (
@@ -103,7 +121,7 @@ PASSED_OVER = """
 
 SETTLE_AND_CLAIM = f"""
     WITH {_STORE}, {_TOLD}, {_TAKE}
-    SELECT {rows.PLAIN} FROM taken UNION ALL {_COUNTED}"""
+    {_TAKEN} UNION ALL {_COUNTED}"""
 """Both at once, which takes half the time of one after the other."""
 
 STEADY = """

@@ -44,6 +44,7 @@ def returned(run: str, unwanted: Sequence[Held]) -> dict[str, Any]:
     return {
         "run": run,
         "tokens": rows.array(held.job.history[-1].token for held in unwanted),
+        "starts": rows.array(held.job.history[-1].started_at for held in unwanted),
         "seqs": rows.array(held.job.seq for held in unwanted),
         "states": rows.array(held.before.state.value for held in unwanted),
     }

@@ -1,0 +1,150 @@
+"""What gets into the way of a pool's traffic, such as locks of others: all else goes on, and nothing is forgotten."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+
+from aqueue.job import State
+from aqueue.store.postgres import statements, traffic
+from aqueue.store.postgres.bookmarks import Bookmarks
+from aqueue.store.postgres.line import Line
+from tests.postgres.hosts import LEASE, Host, Hosts, eventually
+
+SOON = 5.0
+"""Seconds, well before the next look at everything."""
+
+
+@contextmanager
+def locked(hosts: Hosts, table: str, where: str = "true") -> Iterator[None]:
+    """Rows that are locked during a `with` block."""
+    with psycopg.connect(hosts.url) as connection:
+        connection.execute(f"SELECT FROM aqueue.{table} WHERE {where} FOR UPDATE")  # type: ignore[call-overload]
+        yield
+        connection.rollback()
+
+
+def seldom_looking(hosts: Hosts) -> Host:
+    """A host that looks at everything when it starts, and then not for 30 s."""
+    host = hosts.add()
+    host.environ["AQUEUE_LEASE"] = "60"
+    return host
+
+
+def test_a_claim_that_is_answered_too_late_for_the_lease_costs_no_worker(hosts: Hosts) -> None:
+    host = hosts.add()
+    host.start("--count", "1")
+    with locked(hosts, "pool"):
+        hosts.enqueue("true", id="j")
+        time.sleep(LEASE / 2 + 0.5)
+    began = time.monotonic()
+    assert hosts.ended("j").state is State.COMPLETED
+    assert hosts.ended(hosts.enqueue("true").id).state is State.COMPLETED
+    assert time.monotonic() - began < SOON
+
+
+def test_a_locked_job_holds_up_neither_results_nor_claims_of_others(hosts: Hosts) -> None:
+    host = hosts.add()
+    host.start("--count", "2")
+    hosts.enqueue("touch started; until [ -e go ]; do sleep 0.02; done", id="held")
+    eventually((hosts.folder / "started").exists, "the start")
+    with locked(hosts, "job_active", "id = 'held'"):
+        (hosts.folder / "go").touch()
+        eventually(lambda: not host.commands(), "its end")
+        time.sleep(LEASE)  # whatever has waited for the lock has given up
+        began = time.monotonic()
+        hosts.ended(*(job.id for job in hosts.enqueue_many("true", 5)))
+        assert time.monotonic() - began < SOON
+        assert hosts.job("held").state is State.PROCESSING
+    began = time.monotonic()
+    assert hosts.ended("held").state is State.COMPLETED
+    assert time.monotonic() - began < SOON
+    assert len(hosts.job("held").history) == 1
+
+
+def test_a_job_that_a_claim_passed_over_is_not_forgotten(hosts: Hosts) -> None:
+    host = seldom_looking(hosts)
+    host.start("--count", "1")
+    hosts.enqueue("touch started; until [ -e go ]; do sleep 0.02; done", priority=9)
+    eventually((hosts.folder / "started").exists, "the start")
+    hosts.enqueue("true", id="first", priority=5)
+    hosts.enqueue("touch later; until [ -e end ]; do sleep 0.02; done", id="later")
+    time.sleep(0.5)  # the pool has heard of both
+    with locked(hosts, "job_active", "id = 'first'"):
+        (hosts.folder / "go").touch()
+        eventually((hosts.folder / "later").exists, "the claim that passes over")
+    (hosts.folder / "end").touch()
+    eventually(lambda: hosts.job("first").state is State.COMPLETED, "its turn", SOON)  # a wait would tell the pool
+
+
+def test_a_retry_is_timed_also_if_another_timer_went_off_before_it_was_stored(hosts: Hosts) -> None:
+    host = seldom_looking(hosts)
+    host.start("--count", "2")
+    command = "touch started; until [ -e go ]; do sleep 0.02; done; exit 1"
+    hosts.enqueue(command, id="y", max_retries=1, backoff_base=4.0)
+    hosts.enqueue("true", id="x", delay=1.5)
+    eventually((hosts.folder / "started").exists, "the start")
+    with locked(hosts, "pool"):
+        hosts.enqueue("true")  # its claim waits for the lock, and all that comes after it
+        time.sleep(0.3)
+        (hosts.folder / "go").touch()
+        time.sleep(1.7)  # x is due
+    began = time.monotonic()
+    assert hosts.ended("y").state is State.DEAD
+    assert time.monotonic() - began < 4 + SOON
+
+
+def test_a_locked_job_that_is_due_keeps_nobody_busy(hosts: Hosts) -> None:
+    host = hosts.add()
+    host.start("--count", "1")
+    hosts.enqueue("true", id="j", delay=1)
+    with locked(hosts, "job_active", "id = 'j'"):
+        time.sleep(1.2)
+        before = psutil.Process(host.pool.pid).cpu_times()
+        time.sleep(2)
+        after = psutil.Process(host.pool.pid).cpu_times()
+    assert after.user + after.system - before.user - before.system < 0.3
+    began = time.monotonic()
+    assert hosts.ended("j").state is State.COMPLETED
+    assert time.monotonic() - began < SOON
+
+
+@pytest.mark.parametrize("due", ["-62135596800", "1e300", "-1e300"])
+def test_a_notice_of_an_impossible_time_deafens_nobody(hosts: Hosts, due: str) -> None:
+    host = seldom_looking(hosts)
+    host.start()
+    hosts.enqueue("true", run_at=datetime.min.replace(tzinfo=UTC))
+    for what in (f'"type":"Later","due":{due}', f'"type":"Ready","queue":"default","rank":0,"due":{due}'):
+        hosts.sql(f"NOTIFY aqueue, '{{{what}}}'")
+    job = hosts.enqueue("true", priority=1)
+    eventually(lambda: hosts.job(job.id).state is State.COMPLETED, "its turn", SOON)
+
+
+def test_a_claim_is_not_undone_by_what_was_meant_for_the_one_before(hosts: Hosts) -> None:
+    hosts.add().run("store", "init")
+    hosts.enqueue("true")
+    hosts.sql("INSERT INTO aqueue.pool VALUES ('r', 'h', 'home', '{}', now(), '1 hour')")
+    asyncio.run(_claim_twice(hosts.url))
+
+
+async def _claim_twice(url: str) -> None:
+    bookmarks = Bookmarks(frozenset({"default"}))
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        with Line.opened(connection) as line:
+
+            async def claim() -> dict[str, Any]:
+                (row,) = await line.ask(statements.CLAIM, {"run": "r", **traffic.claim([1], bookmarks)})
+                return traffic.returned("r", [traffic.Held.of(row)])
+
+            first = await claim()
+            assert [seq for seq, _ in await line.ask(statements.TAKE_BACK, first)] == [1]
+            second = await claim()
+            assert first["tokens"] == second["tokens"]
+            assert await line.ask(statements.TAKE_BACK, first) == []
+            assert [seq for seq, _ in await line.ask(statements.TAKE_BACK, second)] == [1]
