@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg.rows import dict_row
+from psycopg.rows import dict_row, scalar_row
 
 import aqueue
 from aqueue.config import Config
@@ -71,3 +71,61 @@ async def test_a_refused_job_leaves_the_rest_of_the_transaction(
     assert orders == [{"id": 2}]
     async with aqueue.connect(config=shared) as queue:
         assert [(job.id, job.command) async for job in queue.jobs()] == [("a", "true")]
+
+
+async def jobs(config: Config) -> list[str]:
+    async with aqueue.connect(config=config) as queue:
+        return [job.id async for job in queue.jobs()]
+
+
+async def test_without_a_block_the_job_begins_the_transaction_like_any_statement(
+    shared: Config, connection: "psycopg.AsyncConnection[dict[str, object]]"
+) -> None:
+    await aqueue.enqueue_in(connection, "true", config=shared, id="a")
+    await connection.execute("INSERT INTO orders VALUES (1)")
+    assert await jobs(shared) == []
+    await connection.rollback()
+    assert await jobs(shared) == []
+    await aqueue.enqueue_in(connection, "true", config=shared, id="a")
+    with pytest.raises(aqueue.DuplicateJob):
+        await aqueue.enqueue_in(connection, "true", config=shared, id="a")
+    assert await jobs(shared) == []
+    await connection.commit()
+    assert await jobs(shared) == ["a"]
+
+
+async def test_on_an_autocommit_connection_it_is_there_at_once_unless_a_block_is_open(
+    shared: Config, connection: "psycopg.AsyncConnection[dict[str, object]]"
+) -> None:
+    await connection.set_autocommit(True)
+    await aqueue.enqueue_in(connection, "true", config=shared, id="a")
+    assert await jobs(shared) == ["a"]
+    async with connection.transaction():
+        await aqueue.enqueue_in(connection, "true", config=shared, id="b")
+        assert await jobs(shared) == ["a"]
+    assert await jobs(shared) == ["a", "b"]
+
+
+async def test_in_a_pipeline_it_is_part_of_the_transaction_too(
+    shared: Config, connection: "psycopg.AsyncConnection[dict[str, object]]"
+) -> None:
+    for end, left in ((connection.rollback, []), (connection.commit, ["a"])):
+        async with connection.pipeline():
+            await aqueue.enqueue_in(connection, "true", config=shared, id="a")
+            assert await jobs(shared) == []
+        await end()
+        assert await jobs(shared) == left
+
+
+async def test_it_matters_not_what_cursors_and_rows_the_application_has_and_they_stay(shared: Config) -> None:
+    for place, cursors in enumerate((psycopg.AsyncRawCursor, psycopg.AsyncClientCursor)):
+        async with await psycopg.AsyncConnection.connect(
+            shared.store, row_factory=scalar_row, cursor_factory=cursors
+        ) as connection:
+            await aqueue.enqueue_in(connection, "echo '%s'", config=shared, id=f"raw{place}")
+            assert (await (await connection.execute("SELECT 1, 2")).fetchall()) == [1]
+            await aqueue.enqueue_in(connection, "true", config=shared)
+            with pytest.raises(aqueue.DuplicateJob):
+                await aqueue.enqueue_in(connection, "true", config=shared, id=f"raw{place}")
+            assert (connection.row_factory, connection.cursor_factory) == (scalar_row, cursors)
+    assert len(await jobs(shared)) == 4
