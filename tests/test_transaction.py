@@ -129,3 +129,30 @@ async def test_it_matters_not_what_cursors_and_rows_the_application_has_and_they
                 await aqueue.enqueue_in(connection, "true", config=shared, id=f"raw{place}")
             assert (connection.row_factory, connection.cursor_factory) == (scalar_row, cursors)
     assert len(await jobs(shared)) == 4
+
+
+async def test_a_new_queue_that_is_not_committed_yet_holds_nobody_up(
+    shared: Config, connection: "psycopg.AsyncConnection[dict[str, object]]"
+) -> None:
+    await aqueue.enqueue_in(connection, "true", config=shared, id="a", queue="mails")
+    async with asyncio.timeout(10), aqueue.Pool(config=shared) as pool:
+        for queue in ("mails", "default"):
+            job = await pool.enqueue("true", queue=queue)
+            assert (await pool.wait(job.id)).state is State.COMPLETED
+        await connection.commit()
+        assert (await pool.wait("a")).state is State.COMPLETED
+        await pool.enqueue("true", queue="mails", id="b")
+        assert (await pool.wait("b")).state is State.COMPLETED
+
+
+async def test_transactions_with_new_queues_in_opposite_order_do_not_lock_each_other_out(
+    shared: Config, connection: "psycopg.AsyncConnection[dict[str, object]]"
+) -> None:
+    async with asyncio.timeout(10), await psycopg.AsyncConnection.connect(shared.store) as other:
+        await aqueue.enqueue_in(connection, "true", config=shared, queue="mails")
+        await aqueue.enqueue_in(other, "true", config=shared, queue="news")
+        await aqueue.enqueue_in(connection, "true", config=shared, queue="news")
+        await aqueue.enqueue_in(other, "true", config=shared, queue="mails")
+        await connection.commit()
+    async with aqueue.connect(config=shared) as queue:
+        assert sorted([job.queue async for job in queue.jobs()]) == ["mails", "mails", "news", "news"]

@@ -63,7 +63,7 @@ def shared_sandbox(url: str) -> Iterator[Sandbox]:
 def fill(url: str, waiting: int, *, ended: int = 0, command: str = "true", priority: int = 0) -> None:
     """Add jobs that can start, and jobs that have succeeded."""
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("INSERT INTO aqueue.queue VALUES ('default') ON CONFLICT DO NOTHING")
+        connection.execute("INSERT INTO aqueue.queue VALUES ('default')")
         connection.execute(_WAITING, {"count": waiting, "command": command, "priority": priority})
         connection.execute(_ENDED, {"count": ended})
         connection.execute("VACUUM ANALYZE aqueue.job")

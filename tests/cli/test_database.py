@@ -6,6 +6,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
+import aqueue
+from aqueue.config import Config
+from aqueue.store.postgres import schema
+
 from ..conftest import StartPool
 from .conftest import Cli
 
@@ -31,7 +35,7 @@ def elsewhere(here: dict[str, str], tmp_path: Path) -> dict[str, str]:
 
 def test_tables_are_made_by_a_command_or_a_pool_and_by_nothing_else(shared: Cli, start_pool: StartPool) -> None:
     assert "holds no queue yet" in shared.refused("enqueue", "true", status=5)
-    assert "version 1 (new)" in shared("store", "init").stderr
+    assert "version 2 (new)" in shared("store", "init").stderr
     assert "as it was" in shared("store", "init").stderr
     assert shared("enqueue", "true", "--id", "a").stdout == "a\n"
 
@@ -42,6 +46,23 @@ def test_a_newer_database_is_refused(shared: Cli) -> None:
         connection.execute("UPDATE aqueue.version SET version = 99")
     for command in (("enqueue", "true"), ("store", "init"), ("worker", "start", "--drain")):
         assert "is of version 99" in shared.refused(*command, status=5)
+
+
+async def test_an_older_database_is_brought_to_this_version_with_its_jobs(
+    shared: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = shared.environ["AQUEUE_STORE"]
+    monkeypatch.setattr(schema, "VERSION", 1)
+    monkeypatch.setattr(schema, "_STEPS", schema._STEPS[:1])
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        await schema.prepare(connection)
+        await aqueue.enqueue_in(connection, "echo hi", config=Config(url), id="a", queue="mails")
+    assert "is of version 1; this brings it to 2: aqueue store init" in shared.refused("enqueue", "true", status=5)
+    assert "version 2 (before: version 1)" in shared("store", "init").stderr
+    shared("enqueue", "true", "--id", "b")
+    assert shared.states() == {"a": "pending", "b": "pending"}
+    shared.drain()
+    assert shared.states() == {"a": "completed", "b": "completed"}
 
 
 def test_a_directory_has_no_tables_and_no_pools_of_other_hosts(cli: Cli) -> None:

@@ -16,6 +16,10 @@ from aqueue.store.postgres.links import Connection
 
 _SLICE = 1000
 """Jobs in one statement."""
+_NEW_QUEUES = """
+    INSERT INTO aqueue.queue SELECT name FROM unnest(%s::text[]) AS wanted (name)
+    WHERE NOT EXISTS (SELECT FROM aqueue.queue AS known WHERE known.name = wanted.name)"""
+"""A queue that another open transaction adds too stands there twice, which harms nobody; waiting for its end would."""
 
 
 async def add(
@@ -104,7 +108,7 @@ async def insert(connection: Connection, jobs: Sequence[Job], now: datetime) -> 
     """Insert jobs, and tell those who wait for some."""
     async with connection.cursor(row_factory=tuple_row) as cursor:
         queues = sorted({job.queue for job in jobs})
-        await cursor.execute("INSERT INTO aqueue.queue SELECT unnest(%s::text[]) ON CONFLICT DO NOTHING", (queues,))
+        await cursor.execute(_NEW_QUEUES, (queues,))
         for start in range(0, len(jobs), _SLICE):
             await cursor.execute(rows.INSERT, rows.columns(jobs[start : start + _SLICE], now))
     await notices.send(connection, notices.of_waiting([job for job in jobs if not job.state.final], now))

@@ -60,6 +60,11 @@ _STEPS = (
         stop text
     );
     """,
+    # A name that another transaction is just adding would have to be waited for, if it had to be unique.
+    """
+    ALTER TABLE aqueue.queue DROP CONSTRAINT queue_pkey;
+    CREATE INDEX queue_name ON aqueue.queue (name);
+    """,
 )
 VERSION = len(_STEPS)
 _INIT = "aqueue store init, or a pool: aqueue worker start"
