@@ -22,11 +22,11 @@ class Server:
         self.url = url
         self._numbers = itertools.count(1)
 
-    def database(self) -> str:
-        """The URL of a new, empty database."""
+    def database(self, options: str = "") -> str:
+        """The URL of a new, empty database; `options` are those of `CREATE DATABASE`."""
         name = f"aqueue_test_{os.getpid()}_{next(self._numbers)}"
         with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
+            connection.execute(f"CREATE DATABASE {name} {options}")
         parts = urlsplit(self.url)
         return urlunsplit(parts._replace(path=f"/{name}")).replace("postgresql:/aq", "postgresql:///aq")
 

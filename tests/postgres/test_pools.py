@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from aqueue.errors import InvalidRequest, StoreError
 from aqueue.job import Job, Outcome, State, utc_now
 from aqueue.spec import Defaults, JobSpec
 from aqueue.store import Query, Store, open_store
+from tests import databases
 from tests.postgres.hosts import PATIENCE
 
 SUCCESS = Outcome(exit_code=0)
@@ -130,6 +132,40 @@ async def test_cancels_that_come_while_pools_claim_disturb_nobody(database: str,
             await asyncio.gather(*tasks, return_exceptions=True)
         assert reports == []
         assert len({job.id for job in done}) == len(done)
+
+
+@pytest.fixture
+def make_database(postgres: databases.Server) -> Iterator[Callable[[str], str]]:
+    """Makes a database with an encoding, and returns its URL."""
+    made: list[str] = []
+
+    def make(encoding: str) -> str:
+        made.append(postgres.database(f"ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"))
+        return made[-1] + ("&" if "?" in made[-1] else "?") + "client_encoding=UTF8"
+
+    yield make
+    for url in made:
+        postgres.drop(url)
+
+
+async def test_a_database_whose_encoding_has_not_every_character_is_refused(
+    make_database: Callable[[str], str], tmp_path: Path
+) -> None:
+    url = make_database("LATIN1")
+    for serve in (True, False):
+        with pytest.raises(StoreError, match=r"encoding LATIN1, .* with UTF8 or SQL_ASCII$"):
+            async with open_store(Config(url, directory=str(tmp_path / "new")), serve=serve):
+                pass
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT to_regclass('aqueue.version')").fetchone() == (None,)
+
+
+async def test_a_database_without_an_encoding_takes_every_character(
+    make_database: Callable[[str], str], tmp_path: Path
+) -> None:
+    async with open_store(Config(make_database("SQL_ASCII"), directory=str(tmp_path / "new"))) as store:
+        await store.add([spec(id="a", command="echo \N{SNOWMAN}é")])
+        assert (await store.get("a")).command == "echo \N{SNOWMAN}é"
 
 
 async def test_a_database_that_is_newer_than_the_program_is_refused(database: str, tmp_path: Path) -> None:

@@ -67,6 +67,8 @@ _STEPS = (
     """,
 )
 VERSION = len(_STEPS)
+_ENCODINGS = ("UTF8", "SQL_ASCII")
+"""Of a database that takes whatever a command may hold and print."""
 _INIT = "aqueue store init, or a pool: aqueue worker start"
 
 
@@ -102,8 +104,17 @@ def _refuse_newer(found: int) -> None:
 
 
 async def _version(connection: Connection) -> int:
-    there = await (await connection.execute("SELECT to_regclass('aqueue.version') IS NOT NULL")).fetchone()
-    if not there or not there[0]:
+    """Which version the tables have, 0 for none. Raises `StoreError` if the database is no place for any."""
+    question = "SELECT to_regclass('aqueue.version') IS NOT NULL, current_setting('server_encoding')"
+    found = await (await connection.execute(question)).fetchone()
+    assert found is not None
+    there, encoding = found
+    if encoding not in _ENCODINGS:
+        raise StoreError(
+            f"the database has the encoding {encoding}, in which not every job can be stored: "
+            f"make another one for the queue, with {' or '.join(_ENCODINGS)}"
+        )
+    if not there:
         return 0
     row = await (await connection.execute("SELECT version FROM aqueue.version")).fetchone()
     return int(row[0]) if row else 0
