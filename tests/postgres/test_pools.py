@@ -15,6 +15,7 @@ from aqueue.errors import InvalidRequest, StoreError
 from aqueue.job import Job, Outcome, State, utc_now
 from aqueue.spec import Defaults, JobSpec
 from aqueue.store import Query, Store, open_store
+from aqueue.store.postgres import steering
 from tests import databases
 from tests.postgres.hosts import PATIENCE
 
@@ -132,6 +133,31 @@ async def test_cancels_that_come_while_pools_claim_disturb_nobody(database: str,
             await asyncio.gather(*tasks, return_exceptions=True)
         assert reports == []
         assert len({job.id for job in done}) == len(done)
+
+
+async def test_a_job_that_is_retried_while_it_expires_stays(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_up = steering._EXPIRE.replace("WHERE state", "WHERE (SELECT count(pg_advisory_xact_lock(1))) = 1 AND state")
+    monkeypatch.setattr(steering, "_EXPIRE", held_up)
+    gone: list[str] = []
+    async with asyncio.timeout(PATIENCE), AsyncExitStack() as stack:
+        (store,) = await open_pools(stack, database, tmp_path, 1)
+        connect = psycopg.AsyncConnection.connect(database, autocommit=True)
+        other = await stack.enter_async_context(await connect)
+        await store.add([spec(id="a"), spec(id="b")])
+        for name in ("a", "b"):
+            await store.cancel(name)
+        await other.execute("SELECT pg_advisory_lock(1)")
+        task = asyncio.create_task(store.expire(utc_now() + timedelta(days=1), lambda job: gone.append(job.id)))
+        waits = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'"
+        while not (await other.execute(waits)).rowcount:
+            await asyncio.sleep(0.01)
+        await store.retry("b")
+        await other.execute("SELECT pg_advisory_unlock(1)")
+        assert await task is None
+        assert gone == ["a"]
+        assert (await store.get("b")).state is State.PENDING
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
-"""What people do to jobs that are there, in the transaction that is open."""
+"""What people, and the time that passes, do to jobs that are there, in the transaction that is open."""
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from aqueue.errors import InvalidRequest
 from aqueue.job import Job, State
@@ -9,6 +10,12 @@ from aqueue.store.postgres.links import Connection
 
 _ASK_TO_CANCEL = "UPDATE aqueue.job_active SET cancel = true WHERE seq = %s"
 _STOP = "UPDATE aqueue.pool SET stop = %s WHERE run = ANY(%s)"
+_EXPIRE = f"""
+    DELETE FROM aqueue.job_ended WHERE seq IN (
+        SELECT seq FROM aqueue.job_ended WHERE state IN ('completed', 'cancelled') AND changed < %s
+        ORDER BY changed LIMIT %s FOR UPDATE SKIP LOCKED)
+    RETURNING {rows.PLAIN}"""
+_OLDEST = "SELECT min(changed) FROM aqueue.job_ended WHERE state IN ('completed', 'cancelled')"
 
 
 async def steer(connection: Connection, name: str, rule: Callable[..., Job], *, running: bool) -> Job:
@@ -40,6 +47,14 @@ async def remove(connection: Connection, names: list[str]) -> list[Job]:
     await connection.execute("DELETE FROM aqueue.job WHERE seq = ANY(%s)", ([job.seq for job in gone.values()],))
     await notices.send(connection, notices.of_ended(names))
     return [gone[name] for name in names]
+
+
+async def expire(connection: Connection, before: datetime, most: int) -> tuple[list[Job], datetime | None]:
+    """Forget so many jobs that ended before a time, the oldest first; return them, and when the oldest that is left
+    ended."""
+    gone = await (await connection.execute(_EXPIRE, (before, most))).fetchall()
+    oldest = await (await connection.execute(_OLDEST)).fetchone()
+    return [rows.job_of(row) for row in gone], oldest[0] if oldest else None
 
 
 async def stop(connection: Connection, runs: Sequence[str], how: str) -> None:

@@ -37,12 +37,6 @@ _LOOK = 1.0
 _PRUNED = 1000
 """Jobs that expire in one transaction."""
 
-_EXPIRE = f"""
-    DELETE FROM aqueue.job_ended WHERE seq IN (
-        SELECT seq FROM aqueue.job_ended WHERE state IN ('completed', 'cancelled') AND changed < %s
-        ORDER BY changed LIMIT %s FOR UPDATE SKIP LOCKED)
-    RETURNING {rows.PLAIN}"""
-_OLDEST = "SELECT min(changed) FROM aqueue.job_ended WHERE state IN ('completed', 'cancelled')"
 _NEXT = f"""
     SELECT {rows.PLAIN} FROM aqueue.job_active
     WHERE NOT ready AND state IN ('pending', 'failed') AND due = ({statements.NEXT_DUE}) ORDER BY seq LIMIT 1"""
@@ -201,15 +195,12 @@ class PostgresStore:
         wrong = self._pool.clock.now() - utc_now()
         before += wrong
         while True:
-            async with self._links.asking() as connection:
-                expired = await (await connection.execute(_EXPIRE, (before, _PRUNED))).fetchall()
-                oldest = await (await connection.execute(_OLDEST)).fetchone()
-            for row in expired:
-                job = rows.job_of(row)
+            expired, oldest = await self._links.change(lambda link: steering.expire(link, before, _PRUNED))
+            for job in expired:
                 gone(job)
                 self._announce.removed(job.id)
             if len(expired) < _PRUNED:
-                return oldest[0] - wrong if oldest and oldest[0] else None
+                return oldest - wrong if oldest else None
 
     # Questions
 
