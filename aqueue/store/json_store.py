@@ -210,8 +210,6 @@ class JsonStore:
             raise
         for job in gone:
             self._outputs.forget(job)
-            if job.id == made_id(job.seq):
-                self._ids.removed.discard(job.id)  # made from its number, which is never used again
             self._announce.removed(job.id)
         return gone
 
@@ -279,6 +277,8 @@ class JsonStore:
             times = {job.id: job.updated_at or job.created_at for job in part}
             if min(times.values()) < before:
                 for job in await self.remove([name for name, time in times.items() if time < before]):
+                    if job.id == made_id(job.seq):
+                        self._ids.removed.discard(job.id)  # there may be millions, and none is made twice
                     gone(job)
                     del times[job.id]
             oldest = min([*([oldest] if oldest else []), *times.values()], default=None)

@@ -214,6 +214,24 @@ async def test_a_made_id_is_never_made_again(opened: Open) -> None:
             await store.remove(made)
 
 
+async def test_a_made_id_that_was_removed_cannot_be_chosen(opened: Open) -> None:
+    async with opened() as store:
+        for name in (None, "j0003", None):  # the third gives way to the second
+            made = await add(store, name)
+        names = ["j0001", "j0003", made.id]
+        assert await ids(store) == names
+        await store.remove(names)
+        for name in names:
+            with pytest.raises(UnknownJob, match="it was removed"):
+                await store.get(name)
+    for if_absent in (False, True):
+        async with opened() as store:
+            for name in names:
+                with pytest.raises(DuplicateJob, match="never used again"):
+                    await store.add([spec(id=name)], if_absent=if_absent)
+            assert (await add(store)).id not in names
+
+
 # Claiming
 
 
