@@ -86,7 +86,8 @@ class Setting(msgspec.Struct, frozen=True):
         """What is allowed, as the end of the sentence `workers must be …`."""
         bounds = f"from {self.low:,} to {self.high:,}".replace(",", "")
         return {
-            "store": "a directory whose path is valid UTF-8, or a database as postgresql://user@host/name",
+            "store": "a directory whose path is valid UTF-8, or a database as postgresql://user@host/name"
+            " with percent-encoding",
             "path": "a directory whose path is valid UTF-8, or empty for one in the user's state directory",
             "name": "1 to 128 letters, digits and ._:@-, starting with a letter or digit",
             "whole": f"a whole number {bounds}",
@@ -187,8 +188,8 @@ def from_text(setting: Setting, text: str) -> str | int | float:
 
 def store_url(value: str, base: Path) -> str:
     """A store as given, seen from directory `base`: an absolute path, or the URL of a database as it is."""
-    if url.is_url(value):
-        if not value.startswith(url.SCHEMES):
+    if url.is_meant(value):
+        if not url.is_readable(value):
             raise ValueError(value)
         return value
     return _absolute(value, base)

@@ -3,8 +3,12 @@
 import re
 
 SCHEMES = ("postgresql://", "postgres://")
-_USER_PASSWORD = re.compile(r"(?<=://)([^/?#@:]*):.*@")
-_PARAMETER_PASSWORD = re.compile(r"(?<=[?&])((?:ssl)?password=)[^&]*&?", re.IGNORECASE)
+# As text, because a short command would pay for every pattern that is compiled.
+_LIKE_ONE = r"(?i)postgres(ql)?:|(.*\s)?(host|hostaddr|user|dbname|service|password)\s*="
+_READABLE = r"(?i)(?:[^\s%]|%[0-9a-f]{2})*"
+_PARTS = r"\w+://([^/?#@]*@)?[^/?#@]*([/?#].*)?"
+_USER_PASSWORD = r"(?s)(:/+[^/?#@:]*):.*@"
+_PARAMETER_PASSWORD = r"(?i)((?:ssl)?password)\s*=\s*('[^']*'|[^&\s]*)&?"
 
 
 def is_url(store: str) -> bool:
@@ -12,8 +16,20 @@ def is_url(store: str) -> bool:
     return "://" in store
 
 
+def is_meant(store: str) -> bool:
+    """Whether somebody who wrote this meant a database, and not a path."""
+    return is_url(store) or (bool({"=", ":"} & set(store)) and re.match(_LIKE_ONE, store) is not None)
+
+
+def is_readable(store: str) -> bool:
+    """Whether `store` is the URL of a database, and nothing in it can be taken for something else: blanks, `@` and `%`
+    are percent-encoded in its user and password. What a driver says of others quotes them."""
+    well = re.fullmatch(_READABLE, store) is not None and re.fullmatch(_PARTS, store) is not None
+    return well and store.startswith(SCHEMES)
+
+
 def shown(store: str) -> str:
-    """`store` without the password that its URL may hold."""
-    if not is_url(store):
+    """`store` without the password that it may hold."""
+    if not is_meant(store):
         return store
-    return _PARAMETER_PASSWORD.sub("", _USER_PASSWORD.sub(r"\1@", store)).rstrip("?&")
+    return re.sub(_PARAMETER_PASSWORD, "", re.sub(_USER_PASSWORD, r"\1@", store)).rstrip("?& ")

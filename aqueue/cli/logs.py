@@ -15,6 +15,8 @@ from aqueue.errors import InvalidRequest
 from aqueue.files import output_name
 from aqueue.job import Job, State
 
+_REPLACED = "\ufffd".encode()
+"""What stands in the record for bytes that are no text."""
 FOLLOW_INTERVAL = 0.2
 """Seconds between two looks at what a running command printed."""
 
@@ -48,9 +50,12 @@ def logs(
         if number != len(job.history):
             where = f"on {host}, if it is kept" if host else "not kept any more"
             raise InvalidRequest(f"the output of attempt {number} of job {job.id} is {where}")
-        stream = BytesIO(_recorded(job, stderr))
-        if host is not None and len(_recorded(job, stderr)) >= session.settings().config.output_limit:
+        recorded = _recorded(job, stderr)
+        stream = BytesIO(recorded)
+        if host is not None and len(recorded) >= session.settings().config.output_limit:
             session.hint(f"this is the end of it; the whole output is on {host}: aqueue logs {job.id}")
+        elif host is not None and _REPLACED in recorded:
+            session.hint(f"not all of it is text; the output byte for byte is on {host}: aqueue logs {job.id}")
     with stream:
         if as_json:
             text = stream.read().decode("utf-8", "replace")

@@ -140,6 +140,35 @@ def test_a_password_is_never_shown(cli: Cli) -> None:
     assert "sesame" not in cli("config", "show").stdout + cli("config", "show", "--json").stdout
 
 
+@pytest.mark.parametrize(
+    "store",
+    [
+        "postgresql://me:ses%ame@127.0.0.1:1/db",
+        "postgresql://me:ses ame@127.0.0.1:1/db",
+        "postgresql://me:ses@ame@127.0.0.1:1/db",
+        "postgresql:/me:sesame@127.0.0.1:1/db",
+        "host=127.0.0.1 user=me password=sesame",
+        "mysql://me:sesame@127.0.0.1:1/db",
+    ],
+    ids=["percent", "blank", "at", "slash", "keywords", "other"],
+)
+def test_a_database_that_is_named_wrongly_is_refused_without_its_password(cli: Cli, store: str) -> None:
+    cli.environ["AQUEUE_STORE"] = store
+    refused = cli.refused("status")
+    assert "AQUEUE_STORE: store must be a directory" in refused
+    assert "ame" not in refused.replace("name", ""), refused
+
+
+def test_bytes_that_are_no_text_are_told_to_be_elsewhere(
+    shared: Cli, elsewhere: dict[str, str], start_pool: StartPool
+) -> None:
+    start_pool(**elsewhere)
+    shared("enqueue", "--wait", "printf 'a\\377b'", "--id", "j")
+    logs = shared("logs", "j")
+    assert logs.stdout == "a\N{REPLACEMENT CHARACTER}b"
+    assert f"byte for byte is on {socket.gethostname()}" in logs.stderr
+
+
 def test_doctor_finds_what_nobody_has_and_what_cannot_be_read(shared: Cli) -> None:
     shared("store", "init")
     shared("enqueue", "true", "--id", "a")
