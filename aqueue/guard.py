@@ -23,6 +23,9 @@ from aqueue.survivors import survivors
 
 _LOOK_AGAIN = 0.05
 """Seconds between two looks at whether what was ended is gone."""
+_STEP = 1.0
+"""Seconds that a guard sleeps at a time once its pool is gone: a sleep stands still while the machine sleeps, and so
+would outlast the lease."""
 _DUTY = "guard"
 """The file that names the process of the guard on duty."""
 
@@ -35,7 +38,7 @@ def watch(folder: Path, pool: int) -> None:
     while True:
         wait = max(0.0, until - clock.steady())
         if alone:
-            time.sleep(wait)
+            time.sleep(min(wait, _STEP))
         elif select.select([pool], [], [], None if wait == float("inf") else wait)[0]:
             data = os.read(pool, 65536)
             alone = not data

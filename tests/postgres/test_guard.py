@@ -1,10 +1,15 @@
 """A pool that is killed or frozen: its guard ends the commands before another pool may start them."""
 
+import os
 import signal
+import threading
 import time
+from pathlib import Path
 
 import psutil
+import pytest
 
+from aqueue import guard
 from aqueue.job import State
 from tests.postgres.hosts import LEASE, Host, Hosts, eventually
 
@@ -121,3 +126,21 @@ def test_the_guard_goes_with_its_pool(hosts: Hosts) -> None:
     assert host.pool.wait(20) == 0
     assert not psutil.pid_exists(guard.pid)
     assert not host.processes()
+
+
+def test_a_guard_whose_pool_is_gone_notices_that_the_machine_has_slept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept = 0.0
+    monkeypatch.setattr("aqueue.clock.steady", lambda: time.monotonic() + slept)
+    reading, writing = os.pipe()
+    os.write(writing, f"{time.monotonic() + 1000} 1\n".encode())
+    watching = threading.Thread(target=guard.watch, args=(tmp_path, reading), daemon=True)
+    watching.start()
+    eventually((tmp_path / "guard").exists, "the guard on duty")
+    os.close(writing)
+    watching.join(0.5)  # by then it sleeps, of which nothing tells
+    slept = 1000
+    watching.join(10)
+    assert not watching.is_alive()
+    os.close(reading)
