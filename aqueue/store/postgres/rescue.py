@@ -1,8 +1,10 @@
 """The rescue of jobs whose pool has fallen silent for longer than its lease.
 
 Any pool does it for all others. Deleting the silent pool's row is what makes it the only one that does; a pool whose
-row is gone claims nothing and stores nothing any more. While the database has just come back, everybody gets the
-length of a lease to be heard again.
+row is gone claims nothing and stores nothing any more. So the row goes first, whatever is left: jobs that somebody
+else has locked just then are in no pool, and are found as such at the next look.
+
+While the database has just come back, everybody gets the length of a lease to be heard again.
 """
 
 from datetime import UTC
@@ -22,7 +24,8 @@ _SILENT = """
     RETURNING info::text"""
 _LEFT = f"""
     SELECT {rows.PLAIN}, cancel, clock_timestamp() FROM aqueue.job_active AS job
-    WHERE state = 'processing' AND NOT EXISTS (SELECT FROM aqueue.pool WHERE run = job.pool) FOR UPDATE"""
+    WHERE state = 'processing' AND NOT EXISTS (SELECT FROM aqueue.pool WHERE run = job.pool)
+    FOR UPDATE SKIP LOCKED"""
 
 
 async def rescue(connection: Connection, max_interruptions: int) -> list[str]:
