@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -68,3 +68,21 @@ def test_what_the_database_said_is_of_the_middle_between_question_and_answer() -
     clock, said = Clock(), datetime(2026, 1, 1, tzinfo=UTC)
     clock.set(said, steady() - 10)
     assert 5 <= (clock.now() - said).total_seconds() < 6
+
+
+def test_a_step_of_the_databases_clock_is_told() -> None:
+    clock, said = Clock(), datetime(2026, 1, 1, tzinfo=UTC)
+    assert clock.set(said, steady()) == 0, "it was not known before"
+    assert abs(clock.set(said, steady())) < 0.5
+    assert abs(clock.set(said + timedelta(hours=1), steady()) - HOUR) < 0.5
+    assert abs(clock.set(said, steady()) + HOUR) < 0.5
+    assert abs((clock.now() - said).total_seconds()) < 0.5
+
+
+def test_an_answer_that_was_long_in_coming_counts_only_where_it_says_something_new() -> None:
+    clock, said = Clock(), datetime(2026, 1, 1, tzinfo=UTC)
+    clock.set(said, steady())
+    assert clock.set(said, steady() - 4) == 0, "it was read at the end of the four seconds"
+    assert abs((clock.now() - said).total_seconds()) < 0.5
+    assert abs(clock.set(said + timedelta(seconds=60), steady() - 4) - 62) < 0.5
+    assert abs((clock.now() - said).total_seconds() - 62) < 0.5
