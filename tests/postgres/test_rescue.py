@@ -22,19 +22,20 @@ async def test_a_locked_job_keeps_none_of_the_others_from_being_rescued(database
         made = await store.add([spec() for _ in range(3)])
         await asyncio.gather(*(store.claim(slot) for slot in range(3)))
     connection = await Links(database, many=False).connect()
-    await connection.execute("UPDATE aqueue.pool SET lease = '0 s'")
-    with psycopg.connect(database) as foreign:
-        foreign.execute("SELECT FROM aqueue.job WHERE id = %s FOR UPDATE", (made[1].id,))
-        (said,) = await rescue(connection, 3)
-        assert "fell silent: 2 of its jobs are queued again" in said
-        assert await (await connection.execute(PROCESSING)).fetchall() == [(made[1].id,)]
-        assert await rescue(connection, 3) == [], "it is locked still"
-    config = Config(database, directory=str(tmp_path / "asker"))
-    problems, done, _ = await check_up(config, repair=True)
-    assert (problems, done) == (
-        ["1 jobs are processing in no pool"],
-        ["a pool is gone: 1 of its jobs are queued again"],
-    )
-    assert await (await connection.execute(PROCESSING)).fetchall() == []
-    assert await (await connection.execute("SELECT FROM aqueue.pool")).fetchall() == []
+    async with asyncio.timeout(PATIENCE):
+        await connection.execute("UPDATE aqueue.pool SET lease = '0 s'")
+        with psycopg.connect(database) as foreign:
+            foreign.execute("SELECT FROM aqueue.job WHERE id = %s FOR UPDATE", (made[1].id,))
+            (said,) = await rescue(connection, 3)
+            assert "fell silent: 2 of its jobs are queued again" in said
+            assert await (await connection.execute(PROCESSING)).fetchall() == [(made[1].id,)]
+            assert await rescue(connection, 3) == [], "it is locked still"
+        config = Config(database, directory=str(tmp_path / "asker"))
+        problems, done, _ = await check_up(config, repair=True)
+        assert (problems, done) == (
+            ["1 jobs are processing in no pool"],
+            ["a pool is gone: 1 of its jobs are queued again"],
+        )
+        assert await (await connection.execute(PROCESSING)).fetchall() == []
+        assert await (await connection.execute("SELECT FROM aqueue.pool")).fetchall() == []
     await give_up(connection)

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 
 from aqueue import url
@@ -21,7 +22,7 @@ Connection = psycopg.AsyncConnection[Any]
 COLLISION = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 """What says that another transaction got into the way of this one, which is worth another try."""
 LOCKED = psycopg.errors.LockNotAvailable
-"""What says that another transaction keeps a row locked."""
+"""What says that somebody else's transaction has kept a lock for longer than one is waited for."""
 _IN_THE_WAY = (*COLLISION, psycopg.errors.UniqueViolation)
 """The same, where an id may have been made that somebody chose in that moment."""
 _TRIES = 5
@@ -32,7 +33,6 @@ _LONGEST_QUEUE = 10.0
 _CONNECTIONS = 4
 """For questions that are asked at the same time; claims, notices and heartbeats have connections of their own."""
 _OPTIONS: dict[str, Any] = {
-    "autocommit": True,
     "application_name": "aqueue",
     "connect_timeout": 5,
     # A peer that vanished is noticed after about ten seconds, instead of hours.
@@ -41,6 +41,23 @@ _OPTIONS: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
+"""Where the URL does not say otherwise."""
+_ENCODING = "UTF8"
+"""Whatever the URL or the database says: what is stored is text of any language."""
+_LONGEST_WAIT_FOR_LOCK = 4
+"""Seconds. Less than anybody here is patient for, so that no abandoned connection leaves a backend that still waits."""
+_SESSION = {
+    "lock_timeout": f"{_LONGEST_WAIT_FOR_LOCK}s",
+    # A client that vanished in the middle of a transaction does not keep what it locked.
+    "idle_in_transaction_session_timeout": "60s",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
+"""What the server is told once it has let us in: PgBouncer refuses such things before."""
+_SET = "SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS session (name, value)"
+_TO_SET = 5.0
+"""Seconds in which it must have done so."""
 
 # What psycopg warns of, a query that could not be cancelled, is said here as what it means; an application that wants
 # to hear it has handlers of its own.
@@ -68,9 +85,18 @@ class Links:
     async def connect(self) -> Connection:
         """A connection of one's own. Raises `StoreError`."""
         try:
-            return await psycopg.AsyncConnection.connect(self._store, **_OPTIONS)
-        except psycopg.Error as error:
+            named = conninfo_to_dict(self._store)
+            options = {**_OPTIONS, **named, "client_encoding": _ENCODING}
+            connection = await psycopg.AsyncConnection.connect(**options, autocommit=True)
+            try:
+                with patience(connection, _TO_SET):
+                    await connection.execute(_SET, (list(_SESSION), list(_SESSION.values())))
+            except BaseException:
+                await give_up(connection)
+                raise
+        except (psycopg.Error, TimeoutError) as error:
             raise self.failed(error) from error
+        return connection
 
     @asynccontextmanager
     async def asking(self) -> AsyncIterator[Connection]:
@@ -157,6 +183,8 @@ class Links:
         """What went wrong with the database, as one line."""
         if isinstance(error, TimeoutError):
             reason = "it does not answer"
+        elif isinstance(error, LOCKED):
+            reason = f"another transaction has kept a lock for more than {_LONGEST_WAIT_FOR_LOCK} s on what is wanted"
         else:
             reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         return StoreError(f"database {url.shown(self._store)}: {reason}")
