@@ -74,6 +74,7 @@ class Links:
         self._idle: list[Connection] = []
         self._seats = asyncio.Semaphore(_CONNECTIONS)
         self._closed = False
+        self._abandoned = False
         self._held: set[Connection] = set()
 
     async def close(self) -> None:
@@ -147,8 +148,9 @@ class Links:
         raise AssertionError
 
     def abandon(self) -> None:
-        """Close the connections of `held`, whose tasks are cancelled next: to cancel a query that is under way takes
-        long where nobody answers."""
+        """Close the connections of `held`, which makes no others, and whose tasks are cancelled next: to cancel a query
+        that is under way takes long where nobody answers."""
+        self._abandoned = True
         for connection in self._held:
             connection.pgconn.finish()
 
@@ -158,7 +160,8 @@ class Links:
         failed: Callable[[StoreError], None],
         longest_wait: float = LONGEST_WAIT,
     ) -> None:
-        """Give `use` a connection of its own, and another one whenever it fails; `failed` hears why."""
+        """Give `use` a connection of its own, and another one whenever it fails, until `abandon`; `failed` hears
+        why."""
         wait = _FIRST_WAIT
         clock = asyncio.get_running_loop().time
         while True:
@@ -173,6 +176,8 @@ class Links:
                     self._held.discard(connection)
                     await give_up(connection)
             except (StoreError, psycopg.Error, TimeoutError) as error:
+                if self._abandoned:
+                    return
                 failed(error if isinstance(error, StoreError) else self.failed(error))
             if clock() - began > wait:  # it has worked for a while, or has tried for long enough
                 wait = _FIRST_WAIT
@@ -206,6 +211,23 @@ def patience(connection: Connection, seconds: float) -> Iterator[None]:
         raise
     finally:
         timer.cancel()
+
+
+@contextmanager
+def watched(connection: Connection, readable: Callable[[], object]) -> Iterator[int]:
+    """Call `readable` in each turn of the loop in which there is something to read from a connection.
+
+    What is watched, and returned, is a number of its own for the socket: libpq closes its own as soon as the
+    connection is lost or given up, and the next file of the application may get that one and be watched as well.
+    """
+    loop = asyncio.get_running_loop()
+    line = os.dup(connection.fileno())
+    loop.add_reader(line, readable)
+    try:
+        yield line
+    finally:
+        loop.remove_reader(line)
+        os.close(line)
 
 
 def _cut(connection: Connection) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import msgspec
 
 from aqueue.store.postgres import notices
-from aqueue.store.postgres.links import Connection, patience
+from aqueue.store.postgres.links import Connection, patience, watched
 from aqueue.store.postgres.notices import Notice
 
 _SILENCE, _PATIENCE = 30.0, 5.0
@@ -27,14 +27,17 @@ class Listening:
         with patience(connection, _PATIENCE):
             await connection.execute(f"LISTEN {notices.CHANNEL}")
         self._again()
-        while True:
-            if await _readable(connection, _SILENCE):
-                connection.pgconn.consume_input()
-                while notice := connection.pgconn.notifies():
-                    self._pass_on(notice.extra)
-            else:
-                with patience(connection, _PATIENCE):
-                    await connection.execute("SELECT")
+        readable = asyncio.Event()
+        with watched(connection, readable.set):
+            while True:
+                if await _set_within(readable, _SILENCE):
+                    readable.clear()
+                    connection.pgconn.consume_input()
+                    while notice := connection.pgconn.notifies():
+                        self._pass_on(notice.extra)
+                else:
+                    with patience(connection, _PATIENCE):
+                        await connection.execute("SELECT")
 
     def _pass_on(self, payload: bytes) -> None:
         try:
@@ -44,16 +47,11 @@ class Listening:
         self._hear(heard)
 
 
-async def _readable(connection: Connection, seconds: float) -> bool:
+async def _set_within(readable: asyncio.Event, seconds: float) -> bool:
     """Whether there is something to read before so many seconds have passed. (The driver's own wait for notices wakes
     up ten times a second.)"""
-    readable = asyncio.Event()
-    loop, socket = asyncio.get_running_loop(), connection.fileno()
-    loop.add_reader(socket, readable.set)
     try:
         async with asyncio.timeout(seconds):
             return await readable.wait()
     except TimeoutError:
         return False
-    finally:
-        loop.remove_reader(socket)
