@@ -3,8 +3,13 @@
 import asyncio
 import os
 
+import psycopg
+
 from aqueue.store.postgres.links import Links
+from aqueue.store.postgres.notices import Notice, Told
 from aqueue.store.postgres.waiting import Waiting
+
+NOTIFY = """NOTIFY aqueue, '{"type":"Told"}'"""
 
 
 async def test_the_number_of_a_socket_that_was_given_up_is_free_for_the_application(database: str) -> None:
@@ -27,3 +32,25 @@ async def test_the_number_of_a_socket_that_was_given_up_is_free_for_the_applicat
     loop.remove_reader(number)
     for fd in {reading, writing, number}:
         os.close(fd)
+
+
+async def test_what_a_notice_broke_is_reported_and_the_next_one_is_heard(database: str) -> None:
+    links, listens, reports = Links(database, many=False), asyncio.Event(), asyncio.Queue[str]()
+    heard = asyncio.Queue[Notice]()
+
+    def hear(notice: Notice) -> None:
+        heard.put_nowait(notice)
+        if heard.qsize() == 1:
+            raise RuntimeError("what nobody expects")
+
+    waiting = Waiting(links, others=hear, missed=listens.set, report=reports.put_nowait)
+    waiting.listen()
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection, asyncio.timeout(10):
+        await listens.wait()
+        listens.clear()
+        await connection.execute(NOTIFY)
+        assert "RuntimeError('what nobody expects')" in await reports.get()
+        await listens.wait()
+        await connection.execute(NOTIFY)
+        assert [await heard.get(), await heard.get()] == [Told(), Told()]
+    await waiting.stop_listening()

@@ -14,15 +14,26 @@ from aqueue.store.postgres.links import Links
 from aqueue.store.postgres.listening import Listening
 from aqueue.store.postgres.notices import Ended, Left, Notice
 
+_PAUSE = 1.0
+"""Seconds until listening begins again after it failed as it should not have."""
+
 
 class Waiting:
     """Those who wait, and the connection that hears of what they wait for; `others` get all other notices."""
 
-    def __init__(self, links: Links, *, others: Callable[[Notice], None], missed: Callable[[], None]) -> None:
-        """`missed` is called when notices may have been missed."""
+    def __init__(
+        self,
+        links: Links,
+        *,
+        others: Callable[[Notice], None],
+        missed: Callable[[], None],
+        report: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """`missed` is called when notices may have been missed; `report` hears of what should not have happened."""
         self._links = links
         self._others = others
         self._missed = missed
+        self._report = report
         self._ended: dict[str, set[asyncio.Event]] = {}
         self._pool_left = asyncio.Event()
         self._closed = False
@@ -31,8 +42,18 @@ class Waiting:
     def listen(self) -> None:
         """Hear the notices of all hosts, from now on."""
         if self._listening is None:
-            listening = Listening(self._hear, self._may_have_missed)
-            self._listening = asyncio.create_task(self._links.held(listening.run_on, lambda error: None))
+            self._listening = asyncio.create_task(self._keep_listening(), name="aqueue listening")
+
+    async def _keep_listening(self) -> None:
+        """Listen until cancelled: whatever a notice does to those who hear it, the next one must be heard."""
+        listening = Listening(self._hear, self._may_have_missed)
+        while not self._closed:
+            try:
+                await self._links.held(listening.run_on, lambda error: None)
+                return
+            except Exception as error:
+                self._report(f"listening for notices failed, and begins again: {error!r}")
+            await asyncio.sleep(_PAUSE)
 
     def tell(self, name: str) -> None:
         """Job `name` has ended, or was removed."""
