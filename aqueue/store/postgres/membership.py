@@ -72,6 +72,8 @@ class Membership:
         self._swept = float("-inf")
         self._lost_at: float | None = None
         self._stop: str | None = None
+        self._leaving = False
+        self._entering = asyncio.Lock()
 
     async def join(self, connection: Connection) -> None:
         """Enter the row, and take over what an earlier pool of this directory, which is gone, has left."""
@@ -89,9 +91,11 @@ class Membership:
         self._pool.fence.renew(asked)
 
     async def leave(self, connection: Connection) -> None:
-        """Take out the row, unless there is something left for the next pool of this directory to take over."""
+        """Take out the row, unless there is something left for the next pool of this directory to take over. From now
+        on no heartbeat that finds it gone enters it again."""
+        self._leaving = True
         if not self._pool.exchange.held:
-            async with connection.transaction():
+            async with self._entering, connection.transaction():
                 await connection.execute("DELETE FROM aqueue.pool WHERE run = %s", (self._pool.info.run,))
                 await notices.send(connection, [notices.Left()])
 
@@ -135,16 +139,19 @@ class Membership:
         self._pool.report("this pool was silent for longer than its lease, or its tables were emptied: it starts over")
         self._pool.fence.end_commands("interrupted: the lease of its pool ran out")
         await self._pool.exchange.all_ended()
-        with patience(connection, self._lease / 6):
-            await connection.execute(_JOIN, self._row())
+        async with self._entering:
+            if not self._leaving:
+                with patience(connection, self._lease / 6):
+                    await connection.execute(_JOIN, self._row())
 
     async def _beat(self, connection: Connection) -> bool:
-        """Renew the lease; whether it had not run out yet."""
+        """Renew the lease; False if another pool has ended it."""
         asked = clock.steady()
         beat = await (await connection.execute(_BEAT, self._row())).fetchone()
         if beat is None:
-            return False
-        self._pool.clock.set(beat[0], asked)
+            return self._leaving
+        if self._pool.clock.set(beat[0], asked) > self._lease / 4:  # another server's clock: all look late by it
+            self._lost_at = clock.steady()
         self._pool.fence.renew(asked)
         self._pool.exchange.lease_renewed()
         self._pool.well()

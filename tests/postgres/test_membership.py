@@ -1,0 +1,95 @@
+"""When a pool enters its row, and when it takes the others for lost."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from aqueue.config import Config
+from aqueue.store.postgres import schema
+from aqueue.store.postgres.links import Connection, Links, give_up
+from aqueue.store.postgres.serving import Serving
+
+LEASE = 6.0
+POOLS = "SELECT count(*) FROM aqueue.pool"
+WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
+
+
+class Pool:
+    """A pool that has joined, whose heartbeats the test makes."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        folder.mkdir()
+        self.links = Links(url, many=True)
+        self.reports: list[str] = []
+        self.rescues = 0
+        self.serving = Serving(
+            Config(url, directory=str(folder), lease=LEASE),
+            frozenset(),
+            self.links,
+            run="r",
+            announce=lambda job: None,
+            rescue=self._rescue,
+            report=self.reports.append,
+        )
+
+    async def _rescue(self, connection: Connection) -> None:
+        self.rescues += 1
+
+    async def beat(self, connection: Connection) -> None:
+        """One turn of the heartbeat."""
+        await self.serving.membership._beat(connection)
+        await self.serving.membership._look_after(connection)
+
+
+@pytest.fixture
+async def connection(database: str) -> AsyncIterator[Connection]:
+    connection = await Links(database, many=False).connect()
+    await schema.prepare(connection)
+    yield connection
+    await give_up(connection)
+
+
+@pytest.fixture
+async def pool(connection: Connection, database: str, tmp_path: Path) -> AsyncIterator[Pool]:
+    pool = Pool(database, tmp_path / "pool")
+    await pool.serving.join(connection)
+    yield pool
+    await pool.serving.fence.close(held=False)
+
+
+async def test_no_heartbeat_enters_a_pool_again_that_is_leaving(pool: Pool, connection: Connection) -> None:
+    await pool.serving.membership.leave(connection)
+    await pool.beat(connection)
+    assert pool.reports == []
+    assert await (await connection.execute(POOLS)).fetchone() == (0,)
+
+
+async def test_a_pool_that_is_just_entering_again_when_it_is_to_leave_is_taken_out_after_that(
+    pool: Pool, connection: Connection, database: str
+) -> None:
+    other = await Links(database, many=False).connect()
+    await connection.execute("DELETE FROM aqueue.pool")
+    await other.execute("BEGIN; INSERT INTO aqueue.pool VALUES ('r', '', '', '{}', now(), '1 s')")  # has it wait
+    beat = asyncio.create_task(pool.beat(connection))
+    async with asyncio.timeout(3):
+        while await (await other.execute(WAITING)).fetchone() == (0,):
+            await asyncio.sleep(0.01)
+    async with pool.links.asking() as asking:
+        leaving = asyncio.create_task(pool.serving.membership.leave(asking))
+        await asyncio.wait([leaving], timeout=0.2)
+        await other.execute("ROLLBACK")
+        await asyncio.gather(beat, leaving)
+    assert await (await other.execute(POOLS)).fetchone() == (0,)
+    await pool.links.close()
+    await give_up(other)
+
+
+@pytest.mark.parametrize(("step", "rescues"), [(LEASE, 0), (1.0, 1)], ids=["far", "little"])
+async def test_who_finds_the_clock_of_the_database_set_forward_takes_nobody_for_lost(
+    pool: Pool, connection: Connection, step: float, rescues: int
+) -> None:
+    pool.serving.clock._offset -= step  # so that its answers look as if it had been set
+    await pool.beat(connection)
+    assert pool.rescues == rescues
