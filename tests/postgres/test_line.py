@@ -8,8 +8,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from aqueue.store.postgres.connecting import connect, give_up
 from aqueue.store.postgres.line import Line
-from aqueue.store.postgres.links import Links, give_up
 from tests.postgres.proxy import Proxy
 
 ECHO = "SELECT %(text)s::text, %(number)s::int, %(text)s::text"
@@ -18,7 +18,7 @@ SIZE = "SELECT length(%(text)s::text)"
 
 @pytest.fixture
 async def connection(proxy: Proxy) -> AsyncIterator[psycopg.AsyncConnection]:
-    connection = await Links(proxy.url, many=False).connect()
+    connection = await connect(proxy.url)
     yield connection
     await give_up(connection)
 

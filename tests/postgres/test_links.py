@@ -1,13 +1,17 @@
 """What every connection to the database is like, whatever its URL says and whoever vanishes."""
 
+import asyncio
 import time
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
 
 from aqueue.errors import StoreError
 from aqueue.job import State
-from aqueue.store.postgres.links import LOCKED, Links, give_up
+from aqueue.store.postgres import connecting
+from aqueue.store.postgres.connecting import LOCKED, connect, give_up
+from aqueue.store.postgres.links import Links
 from tests import databases
 from tests.postgres.hosts import Hosts, eventually
 from tests.postgres.proxy import Proxy
@@ -19,7 +23,7 @@ WAITING = """
 
 async def said(url: str, question: str) -> str:
     """The server's answer over a connection to that URL."""
-    connection = await Links(url, many=False).connect()
+    connection = await connect(url)
     try:
         (answer,) = await (await connection.execute(question)).fetchone()  # type: ignore[misc]
         return str(answer)
@@ -30,7 +34,7 @@ async def said(url: str, question: str) -> str:
 async def test_what_the_url_names_wins(database: str) -> None:
     assert await said(database, "SHOW application_name") == "aqueue"
     assert await said(f"{database}&application_name=mine", "SHOW application_name") == "mine"
-    connection = await Links(f"{database}&connect_timeout=17&keepalives_idle=99", many=False).connect()
+    connection = await connect(f"{database}&connect_timeout=17&keepalives_idle=99")
     given = connection.info.get_parameters()
     await give_up(connection)
     assert (given["connect_timeout"], given["keepalives_idle"], given["keepalives_count"]) == ("17", "99", "3")
@@ -38,7 +42,7 @@ async def test_what_the_url_names_wins(database: str) -> None:
 
 async def test_a_url_that_cannot_be_understood_is_said_in_one_line() -> None:
     with pytest.raises(StoreError, match="database postgresql://x/y") as caught:
-        await Links("postgresql://x/y?nonsense=1", many=False).connect()
+        await connect("postgresql://x/y?nonsense=1")
     assert "\n" not in str(caught.value)
 
 
@@ -68,10 +72,10 @@ async def test_the_server_does_not_keep_locks_of_who_has_vanished(database: str,
 async def test_a_connection_that_is_swallowed_as_soon_as_it_is_there_is_given_up(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aqueue.store.postgres.links._TO_SET", 0.3)
-    monkeypatch.setattr("aqueue.store.postgres.links._SET", "SELECT pg_sleep(60), %s::text[], %s::text[]")
+    monkeypatch.setattr("aqueue.store.postgres.connecting._TO_SET", 0.3)
+    monkeypatch.setattr("aqueue.store.postgres.connecting._SET", "SELECT pg_sleep(60), %s::text[], %s::text[]")
     with pytest.raises(StoreError, match="it does not answer"):
-        await Links(proxy.url, many=False).connect()
+        await connect(proxy.url)
 
 
 def test_who_waits_for_a_locked_job_is_told_so_and_no_backend_goes_on_waiting(hosts: Hosts) -> None:
@@ -99,7 +103,7 @@ def test_who_waits_for_a_locked_job_is_told_so_and_no_backend_goes_on_waiting(ho
 
 
 async def test_a_wait_for_a_lock_ends_before_anybody_loses_patience(database: str) -> None:
-    connection = await Links(database, many=False).connect()
+    connection = await connect(database)
     with psycopg.connect(database) as foreign:
         foreign.execute("CREATE TABLE busy ()")
         foreign.commit()
@@ -109,3 +113,66 @@ async def test_a_wait_for_a_lock_ends_before_anybody_loses_patience(database: st
             await connection.execute("SELECT FROM busy")
         assert time.monotonic() - began < 5
     await give_up(connection)
+
+
+async def test_a_server_that_hangs_is_given_up_and_one_that_only_takes_long_is_not(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aqueue.store.postgres.connecting._DOUBT", 0.2)
+    monkeypatch.setitem(connecting._OPTIONS, "connect_timeout", 2)
+    links = Links(proxy.url, many=True)
+    async with links.asking() as connection:
+        assert await (await connection.execute("SELECT pg_sleep(1), 1")).fetchone() == ("", 1)
+
+    async def ask_in_vain() -> None:
+        async with links.asking() as connection:
+            proxy.swallow()
+            await connection.execute("SELECT 1")
+
+    with pytest.raises(StoreError, match="it does not answer"):
+        await asyncio.wait_for(ask_in_vain(), 20)
+    proxy.mend()
+    async with links.asking() as connection:
+        await connection.execute("SELECT 1")
+    await links.close()
+
+
+async def test_who_waits_for_a_turn_waits_as_long_as_others_are_answered(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aqueue.store.postgres.links._LONGEST_QUEUE", 0.3)
+    links = Links(database, many=True)
+
+    async def ask(seconds: float) -> None:
+        async with links.asking() as connection:
+            await connection.execute("SELECT pg_sleep(%s)", (seconds,))
+
+    await asyncio.gather(*(ask(0.2) for _ in range(20)))
+    with pytest.raises(StoreError, match="it does not answer"):
+        await asyncio.gather(*(ask(2) for _ in range(5)))
+    await asyncio.sleep(2)
+    await links.close()
+
+
+async def test_a_connection_that_leads_to_a_server_that_is_not_the_writer_any_more_is_not_kept(database: str) -> None:
+    links = Links(database, many=True)
+    async with links.asking() as connection:
+        await connection.execute("SET default_transaction_read_only = on")
+    with pytest.raises(StoreError, match="read-only"):
+        async with links.asking() as connection:
+            await connection.execute("CREATE TABLE t ()")
+    async with links.asking() as connection:
+        await connection.execute("CREATE TABLE t ()")
+    await links.close()
+
+
+async def test_dates_are_read_whatever_the_database_is_set_to(database: str) -> None:
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as other:
+        row = await (await other.execute("SELECT current_database()")).fetchone()
+        assert row is not None
+        await other.execute(f"ALTER DATABASE {row[0]} SET datestyle = 'German'")
+    links = Links(database, many=False)
+    async with links.asking() as connection:
+        row = await (await connection.execute("SELECT '2026-01-02 03:04:05+00'::timestamptz")).fetchone()
+        assert row == (datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),)
+    await links.close()

@@ -8,7 +8,8 @@ import pytest
 
 from aqueue.config import Config
 from aqueue.store.postgres import schema
-from aqueue.store.postgres.links import Connection, Links, give_up
+from aqueue.store.postgres.connecting import Connection, connect, give_up
+from aqueue.store.postgres.links import Links
 from aqueue.store.postgres.serving import Serving
 
 LEASE = 6.0
@@ -39,13 +40,16 @@ class Pool:
 
     async def beat(self, connection: Connection) -> None:
         """One turn of the heartbeat."""
-        await self.serving.membership._beat(connection)
-        await self.serving.membership._look_after(connection)
+        membership = self.serving.membership
+        if await membership._beat(connection):
+            await membership._look_after(connection)
+        else:
+            await membership._start_over(connection)
 
 
 @pytest.fixture
 async def connection(database: str) -> AsyncIterator[Connection]:
-    connection = await Links(database, many=False).connect()
+    connection = await connect(database)
     await schema.prepare(connection)
     yield connection
     await give_up(connection)
@@ -69,7 +73,7 @@ async def test_no_heartbeat_enters_a_pool_again_that_is_leaving(pool: Pool, conn
 async def test_a_pool_that_is_just_entering_again_when_it_is_to_leave_is_taken_out_after_that(
     pool: Pool, connection: Connection, database: str
 ) -> None:
-    other = await Links(database, many=False).connect()
+    other = await connect(database)
     await connection.execute("DELETE FROM aqueue.pool")
     await other.execute("BEGIN; INSERT INTO aqueue.pool VALUES ('r', '', '', '{}', now(), '1 s')")  # has it wait
     beat = asyncio.create_task(pool.beat(connection))

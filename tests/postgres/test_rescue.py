@@ -8,7 +8,7 @@ import psycopg
 
 from aqueue.config import Config
 from aqueue.store.postgres.checkup import check_up
-from aqueue.store.postgres.links import Links, give_up
+from aqueue.store.postgres.connecting import connect, give_up
 from aqueue.store.postgres.rescue import rescue
 from tests.postgres.hosts import PATIENCE
 from tests.postgres.test_pools import open_pools, spec
@@ -21,7 +21,7 @@ async def test_a_locked_job_keeps_none_of_the_others_from_being_rescued(database
         (store,) = await open_pools(stack, database, tmp_path, 1)
         made = await store.add([spec() for _ in range(3)])
         await asyncio.gather(*(store.claim(slot) for slot in range(3)))
-    connection = await Links(database, many=False).connect()
+    connection = await connect(database)
     async with asyncio.timeout(PATIENCE):
         await connection.execute("UPDATE aqueue.pool SET lease = '0 s'")
         with psycopg.connect(database) as foreign:

@@ -12,7 +12,7 @@ from aqueue.job import Job
 from aqueue.spec import JobSpec, first_duplicate
 from aqueue.store.ids import made_id
 from aqueue.store.postgres import notices, rows
-from aqueue.store.postgres.links import Connection
+from aqueue.store.postgres.connecting import Connection
 
 _SLICE = 1000
 """Jobs in one statement."""

@@ -11,7 +11,8 @@ from aqueue.config import Config
 from aqueue.errors import UNREADABLE
 from aqueue.registry import PoolInfo
 from aqueue.store.postgres import rows, schema
-from aqueue.store.postgres.links import Connection, Links, give_up
+from aqueue.store.postgres.connecting import Connection, connect, failure, give_up
+from aqueue.store.postgres.links import Links
 from aqueue.store.postgres.rescue import rescue
 
 T = TypeVar("T")
@@ -66,10 +67,10 @@ def _wrong(row: Any) -> str | None:
 
 async def _with_connection(config: Config, use: Callable[[Connection], Awaitable[T]]) -> T:
     links = Links(config.store, many=False)
-    connection = await links.connect()
+    connection = await connect(links.store)
     try:
         return await use(connection)
     except psycopg.Error as error:
-        raise links.failed(error) from error
+        raise failure(links.store, error) from error
     finally:
         await give_up(connection)

@@ -15,8 +15,8 @@ from anyio import CancelScope
 from aqueue.job import Job, State
 from aqueue.store.postgres import rows, statements, traffic
 from aqueue.store.postgres.bookmarks import Bookmarks
+from aqueue.store.postgres.connecting import COLLISION, LOCKED, Connection, patience
 from aqueue.store.postgres.line import Line
-from aqueue.store.postgres.links import COLLISION, LOCKED, Connection, patience
 from aqueue.store.postgres.notices import Later, Notice, Ready, moment
 from aqueue.store.postgres.timekeeping import Clock
 from aqueue.store.postgres.traffic import Held

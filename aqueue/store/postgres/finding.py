@@ -7,7 +7,8 @@ from typing import Any
 
 from aqueue.job import Job, State
 from aqueue.store.postgres import rows
-from aqueue.store.postgres.links import Connection, Links
+from aqueue.store.postgres.connecting import Connection
+from aqueue.store.postgres.links import Links
 from aqueue.store.protocol import Counts, Query
 
 _PAGE = 1000

@@ -6,7 +6,6 @@ socket into the event loop and take it out again for every answer, which is half
 """
 
 import asyncio
-import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
 from psycopg.pq.abc import PGresult
 
-from aqueue.store.postgres.links import Connection
+from aqueue.store.postgres.connecting import Connection, watched
 from aqueue.store.postgres.rows import Row
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
@@ -29,14 +28,13 @@ class Line:
 
     def __init__(self, connection: Connection) -> None:
         """Only between `opened` and its end."""
+        self._socket = -1
         self._libpq = connection.pgconn
         self._encoding = connection.info.encoding
         self._rows = Transformer(connection)
         self._prepared: dict[str, tuple[bytes, list[str]]] = {}
         """By statement: its name, and its parameters in the order in which they are sent."""
         self._loop = asyncio.get_running_loop()
-        # libpq closes its socket as soon as it finds the connection lost, and the next file may get its number.
-        self._socket = os.dup(connection.fileno())
         self._moved = asyncio.Event()
         self._lost: psycopg.Error | None = None
         """Why nothing more comes from the server."""
@@ -46,12 +44,8 @@ class Line:
     def opened(cls, connection: Connection) -> "Iterator[Line]":
         """A line over `connection`."""
         line = cls(connection)
-        line._loop.add_reader(line._socket, line._read)
-        try:
+        with watched(connection, line._read) as line._socket:
             yield line
-        finally:
-            line._loop.remove_reader(line._socket)
-            os.close(line._socket)
 
     async def ask(self, statement: str, parameters: Mapping[str, object] = _NOTHING) -> list[Row]:
         """The rows that `statement` returns, which names its parameters as psycopg does. Raises `psycopg.Error`."""

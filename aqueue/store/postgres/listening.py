@@ -6,7 +6,7 @@ from collections.abc import Callable
 import msgspec
 
 from aqueue.store.postgres import notices
-from aqueue.store.postgres.links import Connection, patience, watched
+from aqueue.store.postgres.connecting import Connection, patience, watched
 from aqueue.store.postgres.notices import Notice
 
 _SILENCE, _PATIENCE = 30.0, 5.0

@@ -15,9 +15,9 @@ import msgspec
 from aqueue import clock
 from aqueue.registry import PoolInfo
 from aqueue.store.postgres import notices, rows
+from aqueue.store.postgres.connecting import Connection, patience
 from aqueue.store.postgres.exchange import Exchange
 from aqueue.store.postgres.fence import Fence
-from aqueue.store.postgres.links import Connection, patience
 from aqueue.store.postgres.timekeeping import Clock
 from aqueue.store.postgres.traffic import Held
 from aqueue.store.protocol import Orders

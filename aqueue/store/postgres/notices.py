@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from aqueue.job import Job
-from aqueue.store.postgres.links import Connection
+from aqueue.store.postgres.connecting import Connection
 from aqueue.store.postgres.rows import is_ready
 
 CHANNEL = "aqueue"

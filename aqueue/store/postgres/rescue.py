@@ -15,7 +15,7 @@ from aqueue.job import Outcome
 from aqueue.lifecycle import settled
 from aqueue.registry import PoolInfo
 from aqueue.store.postgres import notices, rows, statements
-from aqueue.store.postgres.links import Connection
+from aqueue.store.postgres.connecting import Connection
 
 _SILENT = """
     DELETE FROM aqueue.pool WHERE run IN (

@@ -14,9 +14,10 @@ from aqueue.config import Config
 from aqueue.errors import PoolRunning, StoreError
 from aqueue.job import Job
 from aqueue.registry import PoolInfo
+from aqueue.store.postgres.connecting import Connection, patience
 from aqueue.store.postgres.exchange import Exchange
 from aqueue.store.postgres.fence import Fence
-from aqueue.store.postgres.links import LONGEST_WAIT, Connection, Links, patience
+from aqueue.store.postgres.links import LONGEST_WAIT, Links
 from aqueue.store.postgres.membership import Membership
 from aqueue.store.postgres.timekeeping import Clock
 from aqueue.store.protocol import Orders

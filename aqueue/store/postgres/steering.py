@@ -6,7 +6,7 @@ from datetime import datetime
 from aqueue.errors import InvalidRequest
 from aqueue.job import Job, State
 from aqueue.store.postgres import notices, reading, rows, statements
-from aqueue.store.postgres.links import Connection
+from aqueue.store.postgres.connecting import Connection
 
 _ASK_TO_CANCEL = "UPDATE aqueue.job_active SET cancel = true WHERE seq = %s"
 _STOP = "UPDATE aqueue.pool SET stop = %s WHERE run = ANY(%s)"

@@ -23,7 +23,8 @@ from aqueue.registry import PoolInfo
 from aqueue.spec import JobSpec
 from aqueue.store.changes import Announcements
 from aqueue.store.postgres import adding, finding, reading, rescue, rows, schema, statements, steering
-from aqueue.store.postgres.links import Connection, Links
+from aqueue.store.postgres.connecting import Connection
+from aqueue.store.postgres.links import Links
 from aqueue.store.postgres.membership import SWEEP
 from aqueue.store.postgres.notices import Notice, Told
 from aqueue.store.postgres.serving import Serving

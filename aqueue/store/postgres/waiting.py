@@ -78,7 +78,7 @@ class Waiting:
         ended = asyncio.Event()
         self._ended.setdefault(name, set()).add(ended)
         self.listen()
-        seen = False
+        seen = tried = False
         try:
             while True:
                 ended.clear()
@@ -90,7 +90,10 @@ class Waiting:
                     raise
                 except StoreError:
                     if not seen and not self._closed:
-                        raise
+                        if tried:
+                            raise
+                        tried = True  # it was perhaps nothing but the connection
+                        continue
                 else:
                     if wanted(job):
                         return job
