@@ -75,6 +75,7 @@ _INIT = "aqueue store init, or a pool: aqueue worker start"
 async def prepare(connection: Connection) -> int:
     """Bring the tables to this version; return which one they had, 0 for none. Raises `StoreError`."""
     async with connection.transaction():
+        await connection.execute("SET LOCAL lock_timeout = 0")  # another pool may be at it, and have much to do
         await connection.execute("SELECT pg_advisory_xact_lock(hashtext('aqueue schema'))")
         found = await _version(connection)
         if found == 0:

@@ -61,7 +61,9 @@ class PostgresStore:
         self._announce = Announcements()
         self._adding = asyncio.Lock()
         self._links = Links(config.store, many=serve)
-        self._waiting = Waiting(self._links, others=self._hear, missed=self._may_have_missed)
+        self._waiting = Waiting(
+            self._links, others=self._hear, missed=self._may_have_missed, report=lambda line: self.report(line)
+        )
         self._serving = (
             Serving(
                 config,
