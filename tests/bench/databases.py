@@ -67,6 +67,7 @@ def fill(url: str, waiting: int, *, ended: int = 0, command: str = "true", prior
         connection.execute(_WAITING, {"count": waiting, "command": command, "priority": priority})
         connection.execute(_ENDED, {"count": ended})
         connection.execute("VACUUM ANALYZE aqueue.job")
+        connection.execute("CHECKPOINT")  # so that what was added is not still being written while somebody measures
 
 
 def ended_since(url: str) -> tuple[int, float]:

@@ -46,7 +46,7 @@ def turnover(quick: bool) -> list[Figure]:
 
 def backlog(quick: bool) -> list[Figure]:
     """Claims and results a second, with few jobs and with many."""
-    many, kept, rounds = (50_000, 50_000, 1) if quick else (1_000_000, 2_000_000, 7)
+    many, kept, rounds = (50_000, 50_000, 1) if quick else (1_000_000, 2_000_000, 11)
     with databases.database() as full:
         databases.fill(full, many, ended=kept)
         few, much = medians(rounds, lambda: _small_rate(1000), lambda: _rate(full, 900))
