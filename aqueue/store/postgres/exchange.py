@@ -23,8 +23,6 @@ from aqueue.store.postgres.traffic import Held
 
 _LATER = 0.001
 """Seconds by which a timer goes off after a due time, so that the database finds it past."""
-_BETWEEN = 0.1
-"""Seconds between two tries to make a job ready that somebody else's transaction has locked."""
 _SOON, _LATE = 0.01, 1.0
 """Seconds until the next look, at the least and at the most, where another transaction has locked what is ready."""
 _PATIENCE = 5.0
@@ -71,6 +69,7 @@ class Exchange:
         self._timer: asyncio.TimerHandle | None = None
         self._again: asyncio.TimerHandle | None = None
         self._pause = _SOON
+        self._behind = 0.0
         self._broken = False
 
     # For workers
@@ -237,10 +236,7 @@ class Exchange:
             taken = await line.ask(statements.TAKE_BACK, traffic.returned(self.run, unwanted))
             self._taken_back(unwanted, {row[0] for row in taken})
         if promote:
-            await line.ask(statements.PROMOTE)
-            ((upcoming,),) = await line.ask(statements.NEXT_DUE)
-            if upcoming is not None:  # if that is past, somebody has locked it
-                self.due(max(upcoming, self._clock.now() + timedelta(seconds=_BETWEEN)))
+            await self._let_become_ready(line)
         if results or slots:
             settlement = traffic.settlement(results, self._clock.now()) if results else {}
             claim = traffic.claim(slots, self.bookmarks) if slots else {}
@@ -253,6 +249,20 @@ class Exchange:
         self._rested()
         if claim and self.bookmarks.exhausted:
             await self._look_for_passed_over(line, claim)
+
+    async def _let_become_ready(self, line: Line) -> None:
+        """Make jobs ready whose time has come, and set the timer for the next. If that is past already, this came too
+        early by the database's clock, or somebody has locked the job: try again soon, and less and less often."""
+        promoted = await line.ask(statements.PROMOTE)
+        ((upcoming,),) = await line.ask(statements.NEXT_DUE)
+        now = self._clock.now()
+        if upcoming is not None and upcoming <= now and not promoted:
+            self._behind = min(max(2 * self._behind, _LATER), _LATE)
+            upcoming = now + timedelta(seconds=self._behind)
+        else:
+            self._behind = 0.0
+        if upcoming is not None:
+            self.due(upcoming)
 
     async def _look_for_passed_over(self, line: Line, claim: dict[str, Any]) -> None:
         """A claim passes over jobs that another one has locked in that moment, and perhaps leaves: look again soon."""
