@@ -106,8 +106,11 @@ async def doubted(connection: Connection, store: str) -> AsyncIterator[None]:
     long, somebody looks now and then whether the server answers at all. A question itself may take as long as it does.
     """
     looks: list[asyncio.Task[None]] = []
-    look = _look_at_server(connection, store)
-    timer = asyncio.get_running_loop().call_later(_DOUBT, lambda: looks.append(asyncio.create_task(look)))
+
+    def begin() -> None:
+        looks.append(asyncio.create_task(_look_at_server(connection, store)))
+
+    timer = asyncio.get_running_loop().call_later(_DOUBT, begin)
     try:
         yield
     except psycopg.OperationalError as error:
@@ -118,8 +121,6 @@ async def doubted(connection: Connection, store: str) -> AsyncIterator[None]:
         timer.cancel()
         for task in looks:
             task.cancel()
-        if not looks:
-            look.close()
 
 
 async def _look_at_server(connection: Connection, store: str) -> None:
