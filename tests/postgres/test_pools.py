@@ -167,7 +167,7 @@ def make_database(postgres: databases.Server) -> Iterator[Callable[[str], str]]:
 
     def make(encoding: str) -> str:
         made.append(postgres.database(f"ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"))
-        return made[-1] + ("&" if "?" in made[-1] else "?") + "client_encoding=UTF8"
+        return made[-1]
 
     yield make
     for url in made:
