@@ -34,6 +34,8 @@ class Proxy:
         self._folder = parse_qs(parts.query).get("host", [""])[0]
         self._host, self._server_port = parts.hostname or "localhost", parts.port or 5432
         self._lines: set[_Line] = set()
+        self._clients = 0
+        """Connections of clients, also those for which the one to the server is still being made."""
         self._open = asyncio.Event()
         self._refusing = False
         self._pattern = b""
@@ -107,13 +109,20 @@ class Proxy:
 
     async def _rest(self) -> None:
         self._open.set()
-        while self._lines:
+        while self._clients:
             for line in self._lines:
                 line.cut()
             await asyncio.sleep(0.001)
         await asyncio.sleep(0.001)  # a transport that was aborted closes its socket in the next turn
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._clients += 1
+        try:
+            await self._serve(reader, writer)
+        finally:
+            self._clients -= 1
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._refusing:
             writer.transport.abort()
             return
