@@ -12,9 +12,12 @@ import psycopg
 import pytest
 
 from aqueue.job import State
-from aqueue.store.postgres import statements, traffic
+from aqueue.spec import Defaults, JobSpec
+from aqueue.store.postgres import adding, schema, statements, traffic
 from aqueue.store.postgres.bookmarks import Bookmarks
+from aqueue.store.postgres.exchange import Exchange
 from aqueue.store.postgres.line import Line
+from aqueue.store.postgres.timekeeping import Clock
 from tests.postgres.hosts import LEASE, Host, Hosts, eventually
 
 SOON = 5.0
@@ -148,3 +151,26 @@ async def _claim_twice(url: str) -> None:
             assert first["tokens"] == second["tokens"]
             assert await line.ask(statements.TAKE_BACK, first) == []
             assert [seq for seq, _ in await line.ask(statements.TAKE_BACK, second)] == [1]
+
+
+class Counting(Exchange):
+    """Counts how often it is to look at everything."""
+
+    looks = 0
+
+    def sweep(self) -> None:
+        self.looks += 1
+
+
+async def test_many_looks_that_find_a_lock_ask_for_one_more(hosts: Hosts) -> None:
+    async with await psycopg.AsyncConnection.connect(hosts.url, autocommit=True) as connection:
+        await schema.prepare(connection)
+        ((job,), _) = await adding.add(connection, [JobSpec(command="true").stamped(Defaults(cwd="/"))])
+        exchange = Counting("r", frozenset(), Clock(), announce=print, late=print, safe=lambda: True)
+        exchange._locked = {job.seq}
+        with locked(hosts, "job_active"), Line.opened(connection) as line:
+            for _ in range(10):
+                await exchange._look_at_everything(line)
+        await asyncio.sleep(1.5)
+        assert exchange.looks == 1
+        exchange.close()

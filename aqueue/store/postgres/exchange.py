@@ -136,12 +136,8 @@ class Exchange:
 
     def due(self, moment: datetime) -> None:
         """A job becomes due at that time."""
-        loop = asyncio.get_running_loop()
-        at = loop.time() + (moment - self._clock.now()).total_seconds() + _LATER
-        if self._timer is None or at < self._timer.when():
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = loop.call_at(at, self._ring)
+        seconds = (moment - self._clock.now()).total_seconds() + _LATER
+        self._timer = _at_the_latest(self._timer, seconds, self._ring)
 
     def lease_renewed(self) -> None:
         """What was claimed may be started again."""
@@ -159,9 +155,9 @@ class Exchange:
 
     def close(self) -> None:
         """Set no more timers."""
-        for timer in (self._timer, self._again):
-            if timer is not None:
-                timer.cancel()
+        self._look_no_more()
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _ring(self) -> None:
         self._timer = None
@@ -220,7 +216,7 @@ class Exchange:
         asked = {"seqs": rows.array(ended)}
         self._locked = {seq for (seq,) in await line.ask(statements.LOCKED_OUT, asked)}
         if self._locked:
-            asyncio.get_running_loop().call_later(_LATE, self.sweep)
+            self._again = _at_the_latest(self._again, _LATE, self.sweep)
 
     async def _round(self, line: Line, results: Sequence[Job]) -> None:
         """One round trip: store results, take back unwanted claims, let jobs become ready, claim."""
@@ -267,13 +263,18 @@ class Exchange:
     async def _look_for_passed_over(self, line: Line, claim: dict[str, Any]) -> None:
         """A claim passes over jobs that another one has locked in that moment, and perhaps leaves: look again soon."""
         ((passed_over,),) = await line.ask(statements.PASSED_OVER, claim)
+        if passed_over:
+            self._again = _at_the_latest(self._again, self._pause, self.sweep)
+            self._pause = min(2 * self._pause, _LATE)
+            return
+        self._pause = _SOON
+        if not self._locked:
+            self._look_no_more()
+
+    def _look_no_more(self) -> None:
         if self._again is not None:
             self._again.cancel()
-        if passed_over:
-            self._again = asyncio.get_running_loop().call_later(self._pause, self.sweep)
-            self._pause = min(2 * self._pause, _LATE)
-        else:
-            self._pause = _SOON
+            self._again = None
 
     def _results(self) -> list[Job]:
         """What is to be stored next."""
@@ -336,6 +337,7 @@ class Exchange:
         """Whether what the table says this pool holds is what it holds: a connection may have been lost in the moment
         of a claim. And what there is that no notice told of."""
         self._sweep = False
+        self._look_no_more()
         found = await line.ask(statements.CLAIMED, {"run": self.run})
         known = {*self.held, *(held.job.seq for held in self._unwanted)}
         self._unwanted += [Held.of(row) for row in found if row[0] not in known]
@@ -349,6 +351,17 @@ class Exchange:
         self._fewer.set()
         self._over.set()
         self._over = asyncio.Event()
+
+
+def _at_the_latest(timer: asyncio.TimerHandle | None, seconds: float, ring: Callable[[], None]) -> asyncio.TimerHandle:
+    """The one timer that is to go off: `timer`, or one in so many seconds if that is sooner."""
+    loop = asyncio.get_running_loop()
+    at = loop.time() + seconds
+    if timer is not None:
+        if timer.when() <= at:
+            return timer
+        timer.cancel()
+    return loop.call_at(at, ring)
 
 
 def _size(job: Job) -> int:
