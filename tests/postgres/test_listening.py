@@ -15,7 +15,7 @@ NOTIFY = """NOTIFY aqueue, '{"type":"Told"}'"""
 async def test_the_number_of_a_socket_that_was_given_up_is_free_for_the_application(database: str) -> None:
     """It goes to whatever is opened next, which may be watched before listening has ended."""
     links, listens, heard = Links(database, many=False), asyncio.Event(), asyncio.Event()
-    waiting = Waiting(links, others=lambda notice: None, missed=listens.set)
+    waiting = Waiting(links, others=lambda notice: None, missed=listens.set, report=print)
     waiting.listen()
     await asyncio.wait_for(listens.wait(), 10)
     (connection,) = links._held

@@ -16,6 +16,8 @@ from aqueue.store.postgres.connecting import Connection
 
 _SLICE = 1000
 """Jobs in one statement."""
+REMEMBER = "INSERT INTO aqueue.chosen_id SELECT unnest(%s::text[]) ON CONFLICT DO NOTHING RETURNING id"
+"""Keeps ids from being chosen ever again; returns those that were not kept from it before."""
 _NEW_QUEUES = """
     INSERT INTO aqueue.queue SELECT name FROM unnest(%s::text[]) AS wanted (name)
     WHERE NOT EXISTS (SELECT FROM aqueue.queue AS known WHERE known.name = wanted.name)"""
@@ -64,9 +66,7 @@ async def reserve(connection: Connection, names: list[str], *, if_absent: bool =
     async with connection.cursor(row_factory=tuple_row) as cursor:
         for start in range(0, len(names), _SLICE):
             some = names[start : start + _SLICE]
-            await cursor.execute(
-                "INSERT INTO aqueue.chosen_id SELECT unnest(%s::text[]) ON CONFLICT DO NOTHING RETURNING id", (some,)
-            )
+            await cursor.execute(REMEMBER, (some,))
             new = {name for (name,) in await cursor.fetchall()}
             await cursor.execute(f"SELECT {rows.FULL} FROM aqueue.job WHERE id = ANY(%s)", (some,))
             there = {job.id: job for job in [rows.job_of(row, output=True) for row in await cursor.fetchall()]}

@@ -5,12 +5,11 @@ from datetime import datetime
 
 from aqueue.errors import InvalidRequest
 from aqueue.job import Job, State
-from aqueue.store.postgres import notices, reading, rows, statements
+from aqueue.store.postgres import adding, notices, reading, rows, statements
 from aqueue.store.postgres.connecting import Connection
 
 _ASK_TO_CANCEL = "UPDATE aqueue.job_active SET cancel = true WHERE seq = %s"
 _STOP = "UPDATE aqueue.pool SET stop = %s WHERE run = ANY(%s)"
-_REMEMBER = "INSERT INTO aqueue.chosen_id SELECT unnest(%s::text[]) ON CONFLICT DO NOTHING"
 _EXPIRE = f"""
     DELETE FROM aqueue.job_ended WHERE seq IN (
         SELECT seq FROM aqueue.job_ended WHERE state IN ('completed', 'cancelled') AND changed < %s
@@ -45,7 +44,7 @@ async def remove(connection: Connection, names: list[str]) -> list[Job]:
                 raise await reading.unknown(connection, name)
             if gone[name].state is State.PROCESSING:
                 raise InvalidRequest(f"job {name} is processing: cancel it before you remove it")
-    await connection.execute(_REMEMBER, (sorted(names),))  # also those that were made: nobody shall choose them
+    await connection.execute(adding.REMEMBER, (sorted(names),))  # also those that were made: nobody shall choose them
     await connection.execute("DELETE FROM aqueue.job WHERE seq = ANY(%s)", ([job.seq for job in gone.values()],))
     await notices.send(connection, notices.of_ended(names))
     return [gone[name] for name in names]

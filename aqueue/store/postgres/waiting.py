@@ -27,7 +27,7 @@ class Waiting:
         *,
         others: Callable[[Notice], None],
         missed: Callable[[], None],
-        report: Callable[[str], None] = lambda line: None,
+        report: Callable[[str], None],
     ) -> None:
         """`missed` is called when notices may have been missed; `report` hears of what should not have happened."""
         self._links = links
