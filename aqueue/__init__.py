@@ -11,8 +11,9 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aqueue.config import Config
-    from aqueue.connection import Connection, connect
+    from aqueue.api.connection import Connection, connect
+    from aqueue.api.enqueue_in import enqueue_in
+    from aqueue.api.pool import Pool
     from aqueue.errors import (
         AqueueError,
         DamagedStore,
@@ -26,17 +27,16 @@ if TYPE_CHECKING:
         UnknownJob,
         WaitTimeout,
     )
-    from aqueue.job import Attempt, Job, State
-    from aqueue.pool import Pool
-    from aqueue.spec import JobSpec
-    from aqueue.transaction import enqueue_in
+    from aqueue.jobs.job import Attempt, Job, State
+    from aqueue.jobs.spec import JobSpec
+    from aqueue.settings.config import Config
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "aqueue.pool": ("Pool",),
-    "aqueue.connection": ("Connection", "connect"),
-    "aqueue.config": ("Config",),
+    "aqueue.api.pool": ("Pool",),
+    "aqueue.api.connection": ("Connection", "connect"),
+    "aqueue.settings.config": ("Config",),
     "aqueue.errors": (
         "AqueueError",
         "DamagedStore",
@@ -50,9 +50,9 @@ _HOME = {
         "UnknownJob",
         "WaitTimeout",
     ),
-    "aqueue.job": ("Attempt", "Job", "State"),
-    "aqueue.spec": ("JobSpec",),
-    "aqueue.transaction": ("enqueue_in",),
+    "aqueue.jobs.job": ("Attempt", "Job", "State"),
+    "aqueue.jobs.spec": ("JobSpec",),
+    "aqueue.api.enqueue_in": ("enqueue_in",),
 }
 
 __all__ = [

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from aqueue.config import Config
+from aqueue.settings.config import Config
 from tests import databases
 
 PATIENCE = 30.0

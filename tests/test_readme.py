@@ -26,9 +26,9 @@ import pytest
 import aqueue
 from aqueue.cli import COMMANDS
 from aqueue.cli.specs import ALLOWED
-from aqueue.config import SETTINGS, Config
 from aqueue.errors import BY_KIND
-from aqueue.job import Job, State, utc_now
+from aqueue.jobs.job import Job, State, utc_now
+from aqueue.settings.config import SETTINGS, Config
 
 README = Path(__file__).parent.parent / "README.md"
 TEXT = README.read_text("utf-8")

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from aqueue import url
 from aqueue.cli import render, session
 from aqueue.cli.options import JsonOption
-from aqueue.config import SETTINGS, Loaded, Value, set_setting, setting_named
-from aqueue.config_file import file_to_change
 from aqueue.control.requests import Configure
+from aqueue.settings import store_url
+from aqueue.settings.config import SETTINGS, Loaded, Value, set_setting, setting_named
+from aqueue.settings.config_file import file_to_change
 
 app = typer.Typer(rich_markup_mode="rich")
 
@@ -65,7 +65,7 @@ def set_value(
     setting = setting_named(key, "config set")
     file = file_to_change(session.config_file(), os.environ, Path.cwd())
     counts = set_setting(file, setting.name, value)
-    session.hint(f"{setting.name} = {url.shown(value)} in {file}")
+    session.hint(f"{setting.name} = {store_url.redacted(value)} in {file}")
     loaded = session.settings()
     if loaded.origins[setting.name] != str(loaded.file):
         session.hint(f"note: {loaded.origins[setting.name]} still says {getattr(loaded.config, setting.name)}")
@@ -94,10 +94,10 @@ def path(as_json: JsonOption = False) -> None:
 
 def _described(loaded: Loaded, name: str) -> dict[str, Value]:
     value = getattr(loaded.config, name)
-    return {"value": url.shown(value) if isinstance(value, str) else value, "origin": loaded.origins[name]}
+    return {"value": store_url.redacted(value) if isinstance(value, str) else value, "origin": loaded.origins[name]}
 
 
 def _shown(value: Value) -> str:
     if isinstance(value, float):
         return f"{value:g}" if value < 1e6 else f"{value:.0f}"
-    return "" if value is None else url.shown(str(value))
+    return "" if value is None else store_url.redacted(str(value))

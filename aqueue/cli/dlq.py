@@ -9,7 +9,7 @@ from aqueue.cli import render, session
 from aqueue.cli.options import IdsArgument, JsonOption, OlderOption, QueueOption
 from aqueue.cli.steer import print_removed
 from aqueue.control.requests import Find, Retry
-from aqueue.job import State
+from aqueue.jobs.job import State
 
 app = typer.Typer(rich_markup_mode="rich")
 

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from aqueue import url
 from aqueue.cli import session
-from aqueue.config import Config
 from aqueue.errors import printable
+from aqueue.settings import store_url
+from aqueue.settings.config import Config
 
 app = typer.Typer(rich_markup_mode="rich")
 
@@ -33,14 +33,14 @@ def doctor(
 
 
 def _check_database(config: Config, *, repair: bool) -> None:
-    from aqueue.store import check_database
+    from aqueue.store.open import check_database
 
     problems, done, count = asyncio.run(check_database(config, repair=repair))
     session.print_lines(map(printable, problems))
     for line in done:
         session.hint(line)
     if not problems:
-        session.hint(f"{url.shown(config.store)} is whole: {_jobs(count)}")
+        session.hint(f"{store_url.redacted(config.store)} is whole: {_jobs(count)}")
     elif not done:
         session.hint(f"problems: {len(problems)}; aqueue doctor --repair queues again what silent pools had")
         raise typer.Exit(1)
@@ -48,8 +48,8 @@ def _check_database(config: Config, *, repair: bool) -> None:
 
 def _check_directory(path: Path, *, repair: bool) -> None:
     from aqueue.errors import PoolRunning
-    from aqueue.platform import private_directory, try_lock
-    from aqueue.store.checkup import Checkup
+    from aqueue.store.journal.integrity import IntegrityCheck
+    from aqueue.system.posix import private_directory, try_lock
 
     if not path.exists():
         session.hint(f"there is no store at {path}: nothing to check")
@@ -57,7 +57,7 @@ def _check_directory(path: Path, *, repair: bool) -> None:
     private_directory(path)
     if try_lock(path / "lock") is None:  # held until this process ends
         raise PoolRunning(f"a pool or another command has the store {path}: aqueue worker stop")
-    found = Checkup(path)
+    found = IntegrityCheck(path)
     session.print_lines(map(printable, found.problems))
     if not found.problems:
         session.hint(f"{path} is whole: {_jobs(len(found.seqs))}")

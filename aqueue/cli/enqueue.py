@@ -15,8 +15,8 @@ from aqueue.cli import session, specs
 from aqueue.cli.options import AtOption, DelayOption, JsonOption, LimitOption, QueueOption
 from aqueue.control.requests import Enqueue
 from aqueue.errors import InvalidJob, InvalidRequest
-from aqueue.job import Job, State
-from aqueue.spec import JobSpec
+from aqueue.jobs.job import Job, State
+from aqueue.jobs.spec import JobSpec
 
 CHUNK = 1000
 LONG_BATCH = 5000
@@ -68,7 +68,7 @@ def enqueue(
     defaults = loaded.config.job_defaults(cwd=os.getcwd())
 
     def stamp(spec: JobSpec) -> JobSpec:
-        return (_filled(spec, given) if given else spec).stamped(defaults)
+        return (_filled(spec, given) if given else spec).with_defaults(defaults)
 
     source = _source(ctx.meta.get("words"), job, command, file, stamp, single="id" in given)
     with session.connect(loaded) as client:

@@ -11,13 +11,14 @@ from collections import Counter
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, TextIO
 
-from aqueue import __version__, url
+from aqueue import __version__
+from aqueue.api.pool import Pool
 from aqueue.cli import session
 from aqueue.cli.log import TextLine, json_line
-from aqueue.config import Config
 from aqueue.errors import PoolGone, printable
-from aqueue.job import Job, State
-from aqueue.pool import Pool
+from aqueue.jobs.job import Job, State
+from aqueue.settings import store_url
+from aqueue.settings.config import Config
 from aqueue.units import span
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class _Foreground:
     def _say_hello(self) -> None:
         count = self._config.workers
         queues = f", queues {', '.join(self._queues)}" if self._queues else ""
-        store = url.shown(self._config.store)
+        store = store_url.redacted(self._config.store)
         self._say(f"aqueue {__version__}: {count} worker{'s'[: count != 1]} on {store}{queues}")
         self._say("stop with Ctrl-C, or: aqueue worker stop")
         for line in self._pool.recovered:

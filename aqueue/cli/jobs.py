@@ -8,7 +8,7 @@ import typer
 from aqueue.cli import render, session
 from aqueue.cli.options import IdArgument, IdsArgument, JsonOption, PatienceOption, QueueOption, StateOption
 from aqueue.control.requests import Find, Get
-from aqueue.job import Job
+from aqueue.jobs.job import Job
 
 app = typer.Typer(rich_markup_mode="rich")
 

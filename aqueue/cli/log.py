@@ -6,7 +6,7 @@ import time
 import msgspec
 
 from aqueue.cli import render
-from aqueue.job import Job, State
+from aqueue.jobs.job import Job, State
 from aqueue.units import span
 
 UNSUCCESSFUL = frozenset({State.FAILED, State.DEAD})

@@ -8,12 +8,12 @@ from typing import Annotated, BinaryIO
 
 import typer
 
+from aqueue.attempts.files import output_name
 from aqueue.cli import session
 from aqueue.cli.options import IdArgument, JsonOption
 from aqueue.control.requests import Get
 from aqueue.errors import InvalidRequest
-from aqueue.files import output_name
-from aqueue.job import Job, State
+from aqueue.jobs.job import Job, State
 
 _REPLACED = "\ufffd".encode()
 """What stands in the record for bytes that are no text."""

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TextIO
 
 from aqueue.errors import printable
-from aqueue.job import Job, State, utc_now
+from aqueue.jobs.job import Job, State, utc_now
 from aqueue.units import relative, span
 
 STATE_COLOURS = {

@@ -10,10 +10,10 @@ import typer
 from typer.main import get_command_from_info
 from typer.models import CommandInfo
 
-from aqueue.config import Loaded, load_config
 from aqueue.control.requests import Ids, Jobs, Part, Request
 from aqueue.errors import AqueueError, InvalidRequest, printable
-from aqueue.job import Job, State
+from aqueue.jobs.job import Job, State
+from aqueue.settings.config import Loaded, load_config
 
 if TYPE_CHECKING:
     from aqueue.control.client import Client

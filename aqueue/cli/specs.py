@@ -11,8 +11,8 @@ from typing import Any, BinaryIO
 import msgspec
 
 from aqueue.errors import UNREADABLE, DuplicateJob, InvalidJob, printable
-from aqueue.job import Job
-from aqueue.spec import JobSpec, first_duplicate
+from aqueue.jobs.job import Job
+from aqueue.jobs.spec import JobSpec, first_duplicate
 
 ALLOWED = {
     "command": "a string",
@@ -131,7 +131,7 @@ def _lower(text: str) -> str:
 
 
 def from_lines(stream: BinaryIO, name: str, stamp: Stamp) -> Iterator[JobSpec]:
-    """The jobs of a stream, stamped, one a line: a JSON object, or else a plain command; blank lines are skipped.
+    """The jobs of a stream, with_defaults, one a line: a JSON object, or else a plain command; blank lines are skipped.
 
     A stream that starts with `[` is one JSON array. Errors name the line; two equal ids are `DuplicateJob`.
     """
@@ -159,7 +159,7 @@ def from_lines(stream: BinaryIO, name: str, stamp: Stamp) -> Iterator[JobSpec]:
 
 
 def stamped_all(specs: list[JobSpec], stamp: Stamp) -> list[JobSpec]:
-    """These jobs, stamped; errors say which of several. Raises `DuplicateJob` if two of them have the same id."""
+    """These jobs, with_defaults; errors say which of several. Raises `DuplicateJob` if two of them have the same id."""
     twice = first_duplicate(spec.id for spec in specs)
     if twice is not None:
         raise DuplicateJob(f"id {printable(twice)} occurs twice in this batch: nothing was queued")

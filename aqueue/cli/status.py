@@ -2,14 +2,14 @@
 
 import typer
 
-from aqueue import url
 from aqueue.cli import render, session
 from aqueue.cli.options import JsonOption
-from aqueue.config import Config
 from aqueue.control.requests import Overview, Slot, Status
 from aqueue.errors import printable
-from aqueue.job import Job, State, utc_now
-from aqueue.registry import PoolInfo
+from aqueue.jobs.job import Job, State, utc_now
+from aqueue.settings import store_url
+from aqueue.settings.config import Config
+from aqueue.store.pool_info import PoolInfo
 from aqueue.units import relative
 
 app = typer.Typer(rich_markup_mode="rich")
@@ -27,7 +27,7 @@ def status(as_json: JsonOption = False) -> None:
     if len(rows) != 1:
         rows.append(_row("all", totals(overview)))
     session.print_lines(render.table(("QUEUE", *(state.value.upper() for state in State), ""), rows))
-    store = printable(url.shown(loaded.config.store))
+    store = printable(store_url.redacted(loaded.config.store))
     session.print_lines(["", f"store  {store}", *pool_lines(overview)])
     session.print_lines(slot_lines(overview.busy))
     if overview.next_due is not None:
@@ -45,7 +45,7 @@ def record(overview: Overview, config: Config) -> dict[str, object]:
     """An overview as scripts read it."""
     pools = "pools" if config.shared else "pool"
     return {
-        "store": url.shown(config.store),
+        "store": store_url.redacted(config.store),
         "counts": {state.value: count for state, count in totals(overview).items()},
         "queues": {
             queue: {state.value: counts.get(state, 0) for state in State} for queue, counts in overview.counts.items()

@@ -8,7 +8,7 @@ from aqueue.cli import session
 from aqueue.cli.options import IdsArgument, JsonOption, OlderOption, StateOption
 from aqueue.control.requests import Cancel, Find, Remove
 from aqueue.errors import InvalidRequest
-from aqueue.job import FINAL_STATES, State, utc_now
+from aqueue.jobs.job import FINAL_STATES, State, utc_now
 
 app = typer.Typer(rich_markup_mode="rich")
 

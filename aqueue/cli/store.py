@@ -4,9 +4,9 @@ import asyncio
 
 import typer
 
-from aqueue import url
 from aqueue.cli import session
 from aqueue.errors import InvalidRequest
+from aqueue.settings import store_url
 
 app = typer.Typer(rich_markup_mode="rich")
 
@@ -22,8 +22,8 @@ def init() -> None:
     config = session.settings().config
     if not config.shared:
         raise InvalidRequest(f"{config.store} is a directory, which needs no preparation: --store postgresql://…")
-    from aqueue.store import prepare_database
+    from aqueue.store.open import prepare_database
 
     before, after = asyncio.run(prepare_database(config))
     was = "as it was" if before == after else f"before: version {before}" if before else "new"
-    session.hint(f"{url.shown(config.store)} holds a queue of version {after} ({was})")
+    session.hint(f"{store_url.redacted(config.store)} holds a queue of version {after} ({was})")

@@ -18,8 +18,8 @@ from aqueue.cli.options import JsonOption
 from aqueue.cli.specs import shown
 from aqueue.control.requests import Find, Import
 from aqueue.errors import UNREADABLE, DuplicateJob, InvalidJob, printable
-from aqueue.job import Attempt, Job, State, utc_now
-from aqueue.spec import Defaults, JobSpec, check_range, first_duplicate
+from aqueue.jobs.job import Attempt, Job, State, utc_now
+from aqueue.jobs.spec import Defaults, JobSpec, check_range, first_duplicate
 
 CHUNK = 1000
 

@@ -14,8 +14,6 @@ from typing import Self
 
 import msgspec
 
-from aqueue import platform
-from aqueue.config import Config
 from aqueue.control import wire
 from aqueue.control.requests import (
     Done,
@@ -33,8 +31,10 @@ from aqueue.control.requests import (
     Wait,
 )
 from aqueue.errors import UNREADABLE, InvalidRequest, PoolGone, PoolRunning, StoreError, WaitTimeout
-from aqueue.job import Job
-from aqueue.registry import PoolInfo
+from aqueue.jobs.job import Job
+from aqueue.settings.config import Config
+from aqueue.store.pool_info import PoolInfo
+from aqueue.system import platform
 
 _LOOK_AGAIN = 0.2
 """Seconds between looks for a pool, while there is none and something is waited for."""
@@ -61,7 +61,7 @@ class Client:
     @property
     def pool(self) -> PoolInfo | None:
         """The running pool."""
-        return registered(self.folder) if self._connect() else None
+        return registered_pool(self.folder) if self._connect() else None
 
     def ask(self, *requests: Request | Iterable[Request], deadline: float | None = None) -> Iterator[Part]:
         """The parts of the answer to a request, which may come in parts itself.
@@ -106,12 +106,10 @@ class Client:
                 self._hang_up()
                 raise WaitTimeout(f"job {next(iter(left))} has not ended after {timeout:g} s") from None
 
-    def stop(
-        self, *, now: bool = False, leave_running: bool = False, timeout: float | None = None
-    ) -> PoolInfo | None:
+    def stop(self, *, now: bool = False, leave_running: bool = False, timeout: float | None = None) -> PoolInfo | None:
         """Stop the running pool and return once it is gone; None if there was none. Raises `WaitTimeout`."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        pool = registered(self.folder)
+        pool = registered_pool(self.folder)
         try:
             if not self._connect(deadline) or pool is None:
                 return None
@@ -173,7 +171,7 @@ class Client:
 
     def _unfinished(self, deadline: float | None) -> list[str]:
         from aqueue.control.requests import Find
-        from aqueue.job import FINAL_STATES, State
+        from aqueue.jobs.job import FINAL_STATES, State
 
         states = [state for state in State if state not in FINAL_STATES]
         try:
@@ -279,7 +277,7 @@ def _pause(deadline: float | None) -> None:
     time.sleep(_LOOK_AGAIN)
 
 
-def registered(store: Path) -> PoolInfo | None:
+def registered_pool(store: Path) -> PoolInfo | None:
     """The pool that the registry of the store names."""
     try:
         return msgspec.json.decode((store / "pool.json").read_bytes(), type=PoolInfo)

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
 
-from aqueue.config import Config
+from aqueue.attempts.files import AttemptFiles
 from aqueue.control.requests import Part, Request
 from aqueue.control.service import Session
-from aqueue.files import Files
-from aqueue.store import open_store
+from aqueue.settings.config import Config
+from aqueue.store.open import open_store
 
 
 def answer_here(
@@ -38,7 +38,7 @@ async def answer(config: Config, requests: Sequence[Request]) -> AsyncGenerator[
     """Like `answer_here`, inside a running event loop."""
     held = []
     async with open_store(config, serve=False) as store:
-        session = Session(store, Files(config.folder, config.output_limit))
+        session = Session(store, AttemptFiles(config.folder, config.output_limit))
         for request in requests:
             if session.hold(request):
                 continue

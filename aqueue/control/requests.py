@@ -8,9 +8,9 @@ from datetime import datetime
 
 import msgspec
 
-from aqueue.job import Job, State
-from aqueue.registry import PoolInfo
-from aqueue.spec import JobSpec
+from aqueue.jobs.job import Job, State
+from aqueue.jobs.spec import JobSpec
+from aqueue.store.pool_info import PoolInfo
 
 PROTOCOL = 1
 
@@ -24,7 +24,7 @@ class Hello(msgspec.Struct, tag=True, frozen=True):
 class Enqueue(msgspec.Struct, tag=True, frozen=True):
     """Store all `specs` or none. A long batch comes in parts: all but the last have `more`.
 
-    Answered after the last part by `Jobs`. Specs are stamped by the sender (`JobSpec.stamped`).
+    Answered after the last part by `Jobs`. Specs are with_defaults by the sender (`JobSpec.with_defaults`).
     """
 
     specs: list[JobSpec]
@@ -173,4 +173,3 @@ class Failed(msgspec.Struct, tag=True, frozen=True):
 
 Part = Jobs | Ids | Overview
 Reply = Hello | Jobs | Ids | Overview | Done | Failed
-

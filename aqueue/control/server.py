@@ -11,11 +11,11 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TypeVar
 
-from aqueue import platform
 from aqueue.control import wire
 from aqueue.control.requests import Done, Hello, Jobs, Reply, Request, Wait, Watch
 from aqueue.control.service import Session
 from aqueue.errors import AqueueError, InvalidRequest, StoreError
+from aqueue.system import platform
 
 T = TypeVar("T")
 _PART = 500
@@ -145,5 +145,3 @@ async def _read(reader: asyncio.StreamReader) -> bytes:
 async def _send(writer: asyncio.StreamWriter, reply: Reply) -> None:
     writer.write(wire.pack(reply))
     await writer.drain()
-
-

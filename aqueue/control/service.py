@@ -11,16 +11,16 @@ from typing import Protocol
 
 from msgspec.structs import asdict
 
+from aqueue.attempts.files import AttemptFiles
 from aqueue.control import requests
 from aqueue.control.requests import Find, Ids, Jobs, Overview, Part, Request, Slot
 from aqueue.errors import AqueueError, InvalidJob, InvalidRequest
-from aqueue.files import Files
-from aqueue.job import FINAL_STATES, Job, State
-from aqueue.registry import PoolInfo
-from aqueue.spec import JobSpec, check_name
-from aqueue.store import Query, Store
-from aqueue.store.changes import Changes
-from aqueue.workers import Workers
+from aqueue.jobs.job import FINAL_STATES, Job, State
+from aqueue.jobs.spec import JobSpec, check_name
+from aqueue.pool.workers import Workers
+from aqueue.store.pool_info import PoolInfo
+from aqueue.store.protocol import Query, Store
+from aqueue.store.subscriptions import Subscription
 
 _BEHIND = 10_000
 """How many changes wait for a client at most that reads them too slowly."""
@@ -47,7 +47,7 @@ class Host(Protocol):
 class Session:
     """One asker's requests, answered one after the other."""
 
-    def __init__(self, store: Store, files: Files, host: Host | None = None) -> None:
+    def __init__(self, store: Store, files: AttemptFiles, host: Host | None = None) -> None:
         self.store = store
         self.files = files
         self.host = host
@@ -97,7 +97,7 @@ class Session:
                 yield Jobs(await self.store.add(specs, if_absent=if_absent))
             case requests.Import():
                 records, self._records = self._records, []
-                yield Jobs(await self.store.adopt_records(records))
+                yield Jobs(await self.store.import_jobs(records))
             case requests.Get(ids):
                 yield Jobs([self._live(await self.store.get(name)) for name in ids])
             case Find():
@@ -173,7 +173,7 @@ class Session:
             await asyncio.gather(*waiting, return_exceptions=True)
 
     async def _watch(self) -> AsyncIterator[Part]:
-        changes = Changes(self.store.listen, _BEHIND)
+        changes = Subscription(self.store.subscribe, _BEHIND)
         try:
             async for job in changes:
                 yield Jobs([job])
@@ -184,7 +184,7 @@ class Session:
         if self.host is not None:
             return await self.host.workers.cancel(name)
         job = await self.store.get(name)
-        if job.state is State.PROCESSING and not self.store.elsewhere(job):
+        if job.state is State.PROCESSING and not self.store.runs_elsewhere(job):
             raise InvalidRequest(f"job {name} was left running by a pool that is gone: start a pool, then cancel it")
         return await self.store.cancel(name)
 

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from aqueue.errors import DuplicateJob
-from aqueue.spec import first_duplicate
+from aqueue.jobs.spec import first_duplicate
 
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 

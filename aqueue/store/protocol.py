@@ -7,9 +7,10 @@ from typing import Protocol, Self
 
 import msgspec
 
-from aqueue.job import Job, Outcome, State
-from aqueue.registry import PoolInfo
-from aqueue.spec import JobSpec
+from aqueue.jobs.job import Job, Outcome, State
+from aqueue.jobs.spec import JobSpec
+from aqueue.store.pool_info import PoolInfo
+from aqueue.store.subscriptions import OnChange, OnRemoval, Unsubscribe
 
 Counts = dict[str, dict[State, int]]
 """How many jobs there are, by queue and state."""
@@ -46,7 +47,7 @@ class Query(msgspec.Struct, frozen=True):
         return bool(self.states or self.queue or self.tag or self.seqs or self.finished_before)
 
 
-class Orders(Protocol):
+class PoolControl(Protocol):
     """What a store that hosts share may tell the pool that serves it."""
 
     @property
@@ -78,6 +79,7 @@ class Store(AbstractAsyncContextManager["Store"], Protocol):
     """A job that was interrupted so many times is dead."""
     notes: list[str]
     """What a person should know about how the store was found."""
+
     @property
     def trouble(self) -> str | None:
         """What keeps changes from being stored, while it does."""
@@ -89,7 +91,7 @@ class Store(AbstractAsyncContextManager["Store"], Protocol):
         """Store new jobs, all or none. Raises `DuplicateJob` unless `if_absent`: then those stay as they are."""
         ...
 
-    async def adopt_records(self, jobs: Sequence[Job]) -> list[Job]:
+    async def import_jobs(self, jobs: Sequence[Job]) -> list[Job]:
         """Store jobs that come from another store, as they are but with new sequence numbers; all or none."""
         ...
 
@@ -136,26 +138,26 @@ class Store(AbstractAsyncContextManager["Store"], Protocol):
         """The job that waits for its time and comes first."""
         ...
 
-    async def drained(self) -> None:
+    async def wait_drained(self) -> None:
         """Return when no job of the served queues is due, running or waiting for a retry."""
         ...
 
-    async def expire(self, before: datetime, gone: Callable[[Job], None]) -> datetime | None:
+    async def prune(self, before: datetime, gone: Callable[[Job], None]) -> datetime | None:
         """Remove jobs that were completed or cancelled before that time, telling `gone` of each. Return when the
         first of those that stay ended."""
         ...
 
     # Where hosts share a store
 
-    def left_behind(self) -> AsyncIterator[list[Job]]:
+    def orphaned_jobs(self) -> AsyncIterator[list[Job]]:
         """The jobs that an earlier pool of this host left in `processing`."""
         ...
 
-    def elsewhere(self, job: Job) -> bool:
+    def runs_elsewhere(self, job: Job) -> bool:
         """Whether `job`, which is processing, is in the hands of a pool that has to be told through the store."""
         ...
 
-    def obey(self, orders: Orders) -> None:
+    def attach(self, pool: PoolControl) -> None:
         """Pass on to `orders` what comes through the store for the pool that serves it."""
         ...
 
@@ -167,9 +169,7 @@ class Store(AbstractAsyncContextManager["Store"], Protocol):
         """Stop the pools of any host that these starts name, and return when they are gone."""
         ...
 
-    def listen(
-        self, hear: Callable[[Job], None], gone: Callable[[str], None] | None = None
-    ) -> Callable[[], None]:
-        """Call `hear` with each job after each durable change of state, and `gone` with the id of each that was
-        removed; return what ends that."""
+    def subscribe(self, on_change: OnChange, on_removal: OnRemoval | None = None) -> Unsubscribe:
+        """Call `on_change` with each job after each durable change of state, `on_removal` with the id of each that
+        was removed."""
         ...

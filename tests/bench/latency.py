@@ -10,7 +10,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import aqueue
-from aqueue.config import Config
+from aqueue.settings.config import Config
 from tests.bench.report import Figure
 from tests.bench.sandbox import Fifo, Sandbox, percentile, sandbox
 
@@ -56,7 +56,7 @@ def timers(quick: bool) -> list[Figure]:
 
 
 async def _schedule(box: Sandbox, command: str, count: int, seconds: float) -> dict[str, float]:
-    """Schedule the jobs, the first of them in a second; return when each is due."""
+    """Dispatcher the jobs, the first of them in a second; return when each is due."""
     dice = random.Random(1)
     begin = datetime.now(UTC) + timedelta(seconds=1)
     specs = [

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import msgspec
 
-from aqueue.config import Config
-from aqueue.job import Job, State
-from aqueue.pool import Pool
-from aqueue.spec import JobSpec
+from aqueue.api.pool import Pool
+from aqueue.jobs.job import Job, State
+from aqueue.jobs.spec import JobSpec
+from aqueue.settings.config import Config
 from tests.bench import stores
 from tests.bench.commands import json_lines
 from tests.bench.report import Figure

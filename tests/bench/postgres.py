@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from aqueue.config import Config
+from aqueue.settings.config import Config
 from tests.bench import databases, idle, latency, throughput
 from tests.bench.report import Figure
 from tests.bench.sandbox import medians, percentile, sandbox
@@ -33,9 +33,7 @@ def turnover(quick: bool) -> list[Figure]:
             count = jobs * times
             return lambda: pools * count / max(turned_over(url, count, pools=pools, workers=workers), key=max)[-1]
 
-        one, two, four, single, many = medians(
-            rounds, rate(1, 4), rate(2, 4), rate(4, 4), rate(1, 1), rate(1, 32, 8)
-        )
+        one, two, four, single, many = medians(rounds, rate(1, 4), rate(2, 4), rate(4, 4), rate(1, 1), rate(1, 32, 8))
     each = f"1: {one:,.0f}/s, 2: {two:,.0f}/s, 4: {four:,.0f}/s, with 4 workers each"
     return [
         Figure("claims and results a second, 1 pool", one, 1000, 3000, "a second", True, each),

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import psutil
 
-from aqueue import platform
-from aqueue.config import Config
+from aqueue.settings.config import Config
+from aqueue.system import platform
 
 _SCRIPT = Path(sys.executable).with_name("aqueue")
 AQUEUE = [str(_SCRIPT)] if _SCRIPT.exists() else [sys.executable, "-m", "aqueue"]

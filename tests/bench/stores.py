@@ -7,8 +7,8 @@ from itertools import islice
 from pathlib import Path
 
 from aqueue.errors import UNREADABLE
-from aqueue.job import Attempt, Job, State
-from aqueue.store.lines import FORMAT, Header, decode_job, encode
+from aqueue.jobs.job import Attempt, Job, State
+from aqueue.store.journal.records import FORMAT, Header, decode_job, encode
 
 _CWD = "/home/somebody/a/project"
 _CHUNK = 10_000

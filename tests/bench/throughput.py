@@ -5,7 +5,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-from aqueue.job import Attempt
+from aqueue.jobs.job import Attempt
 from tests.bench import stores
 from tests.bench.report import Figure
 from tests.bench.sandbox import Sandbox, medians, sandbox, until

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import msgspec
 
-from aqueue.config import Config
-from aqueue.job import Outcome
+from aqueue.jobs.job import Outcome
+from aqueue.settings.config import Config
 from aqueue.store.postgres.store import PostgresStore
 
 _DONE = Outcome(exit_code=0, pid=4711)

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from aqueue.config import SETTINGS
+from aqueue.settings.config import SETTINGS
 
 from .conftest import Cli
 

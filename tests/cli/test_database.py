@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 import aqueue
-from aqueue.config import Config
+from aqueue.settings.config import Config
 from aqueue.store.postgres import schema
 
 from ..conftest import StartPool

@@ -9,8 +9,8 @@ import pytest
 
 from aqueue.cli import render
 from aqueue.cli.log import TextLine, json_line
-from aqueue.job import Job, Outcome
-from aqueue.lifecycle import claimed, settled
+from aqueue.jobs.job import Job, Outcome
+from aqueue.jobs.lifecycle import claimed, settled
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 JOB = Job(id="job1", seq=1, command="echo hello", created_at=NOW, max_retries=0)

@@ -6,11 +6,11 @@ import pytest
 
 from aqueue.cli import specs
 from aqueue.errors import DuplicateJob, InvalidJob
-from aqueue.spec import Defaults, JobSpec
+from aqueue.jobs.spec import Defaults, JobSpec
 
 
 def stamp(spec: JobSpec) -> JobSpec:
-    return spec.stamped(Defaults())
+    return spec.with_defaults(Defaults())
 
 
 def lines(data: bytes) -> list[JobSpec]:

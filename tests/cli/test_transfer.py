@@ -8,8 +8,8 @@ import pytest
 
 from aqueue.cli.transfer import read_records
 from aqueue.errors import DuplicateJob, InvalidJob
-from aqueue.job import Attempt, Job, State
-from aqueue.spec import Defaults
+from aqueue.jobs.job import Attempt, Job, State
+from aqueue.jobs.spec import Defaults
 
 CLASSIC = {
     "id": "job1",

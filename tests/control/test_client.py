@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from aqueue.config import Config
-from aqueue.control.client import Client, registered
+from aqueue.control.client import Client, registered_pool
 from aqueue.control.requests import Cancel, Enqueue, Find, Get, Jobs, Overview, Remove, Retry, Status, Watch
 from aqueue.errors import DamagedStore, DuplicateJob, InvalidRequest, PoolGone, UnknownJob, WaitTimeout
-from aqueue.job import Job
-from aqueue.spec import Defaults, JobSpec
+from aqueue.jobs.job import Job
+from aqueue.jobs.spec import Defaults, JobSpec
+from aqueue.settings.config import Config
 
 from ..conftest import PATIENCE, Pipe, StartPool
 
 
 def spec(command: str = "true", **fields: object) -> JobSpec:
-    return JobSpec(**{"command": command, **fields}).stamped(Defaults(max_retries=0))  # type: ignore[arg-type]
+    return JobSpec(**{"command": command, **fields}).with_defaults(Defaults(max_retries=0))  # type: ignore[arg-type]
 
 
 def jobs(client: Client, *requests: object) -> list[Job]:
@@ -76,7 +76,7 @@ def test_a_pool_is_known_while_it_runs(config: Config, start_pool: StartPool, st
         process = start_pool("--count", "3")
         assert client.pool is not None
         assert (client.pool.pid, client.pool.workers, client.pool.store) == (process.pid, 3, str(store))
-        assert registered(store) == client.pool
+        assert registered_pool(store) == client.pool
 
 
 def test_stopping_returns_when_the_pool_is_gone(config: Config, start_pool: StartPool, store: Path) -> None:
@@ -85,7 +85,7 @@ def test_stopping_returns_when_the_pool_is_gone(config: Config, start_pool: Star
         stopped = client.stop(timeout=PATIENCE)
         assert stopped is not None
         assert stopped.pid == process.pid
-        assert registered(store) is None
+        assert registered_pool(store) is None
         assert jobs(client, Enqueue([spec(id="a")]))[0].id == "a"
     assert process.wait(PATIENCE) == 0
 
@@ -161,7 +161,7 @@ def test_a_pool_that_dies_before_it_is_greeted_is_no_pool(config: Config, monkey
     here, there = socket.socketpair()
     there.close()
     lines = iter([here])
-    monkeypatch.setattr("aqueue.platform.connect", lambda _: next(lines, None))
+    monkeypatch.setattr("aqueue.system.posix.connect", lambda _: next(lines, None))
     with Client(config) as client:
         assert [job.id for job in jobs(client, Enqueue([spec(id="a")]))] == ["a"]
 

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from aqueue import Pool, State, platform
-from aqueue.config import Config
+from aqueue import Pool, State
 from aqueue.control import requests, wire
-from aqueue.job import Job, utc_now
-from aqueue.spec import JobSpec
+from aqueue.jobs.job import Job, utc_now
+from aqueue.jobs.spec import JobSpec
+from aqueue.settings.config import Config
+from aqueue.system import platform
 
 from ..conftest import PATIENCE
 
@@ -223,9 +224,9 @@ async def test_a_stop_is_answered_and_then_everybody_is_let_go(askers: Any, pool
 
 async def test_one_who_does_not_read_disturbs_nobody_and_does_not_hold_a_stop(askers: Any, pool: Pool) -> None:
     await pool.enqueue_many([JobSpec(command="true", env={"X": "x" * 1000})] * 3000)
-    deaf = await askers()
+    unsubscribe = await askers()
     for _ in range(5):
-        await deaf.say(requests.Find())
+        await unsubscribe.say(requests.Find())
     assert await works(await askers())
     await asyncio.wait_for(pool.stop(), PATIENCE)
 

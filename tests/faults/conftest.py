@@ -13,11 +13,11 @@ from typing import Any
 import psutil
 import pytest
 
-from aqueue.config import Config
 from aqueue.control.client import Client
 from aqueue.control.requests import Enqueue, Find, Jobs, Request
-from aqueue.job import Job, State
-from aqueue.spec import Defaults, JobSpec
+from aqueue.jobs.job import Job, State
+from aqueue.jobs.spec import Defaults, JobSpec
+from aqueue.settings.config import Config
 
 PATIENCE = 30.0
 """Seconds after which what a test waits for counts as never coming."""
@@ -90,7 +90,7 @@ class Broken:
 
     def enqueue(self, command: str, **fields: Any) -> Job:
         """Queue a job; when this returns, it was acknowledged."""
-        spec = JobSpec(command=command, **fields).stamped(Defaults(max_retries=0, cwd=str(self.folder)))
+        spec = JobSpec(command=command, **fields).with_defaults(Defaults(max_retries=0, cwd=str(self.folder)))
         return self.ask(Enqueue([spec]))[0]
 
     def jobs(self) -> dict[str, Job]:

@@ -10,7 +10,7 @@ import anyio._backends._asyncio  # noqa: F401
 
 import aqueue
 import aqueue.control.server
-import aqueue.store.json_store
+import aqueue.store.journal.store
 
 NOBODY = 65534
 

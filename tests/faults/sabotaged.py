@@ -4,7 +4,7 @@ The product holds no test code: this program patches the calls by which Python r
 real command line. FAULT is JSON: in the `nth` use of the function `call` of `os` on a file whose name contains
 `file`, do `kill before` it, `kill after` it, `kill halfway` (of a write), or `fail` with `error`; a failure lasts as
 long as the file `until_gone` exists. `set` maps dotted names of the product to other values. `clock` names a file:
-the wall clock and the steady one are wrong by as many seconds as its text says, and a byte in the named pipe of that
+the wall clock and the monotonic one are wrong by as many seconds as its text says, and a byte in the named pipe of that
 name with `.changed` behind it tells so, as the system does.
 """
 
@@ -18,8 +18,8 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-import aqueue.clock
-import aqueue.job
+import aqueue.jobs.job
+import aqueue.system.clock
 
 
 def _file_of(target: Any) -> str:
@@ -60,17 +60,17 @@ def break_call(call: str, file: str, do: str, nth: int = 1, error: str = "EIO", 
 
 def skew_clocks(file: str) -> None:
     """Let the clocks, and nothing else, be wrong: the event loop's timers go on as they were set."""
-    real, steady = time.time, aqueue.clock.steady
+    real, monotonic = time.time, aqueue.system.clock.monotonic
 
     def wrong_by(which: int) -> float:
         with open(file) as text:
             return float(text.read().split()[which])
 
     time.time = lambda: real() + wrong_by(0)
-    aqueue.clock.steady = lambda: steady() + wrong_by(1)
-    aqueue.clock.watch_clocks = lambda: os.open(f"{file}.changed", os.O_RDWR | os.O_NONBLOCK)
-    aqueue.clock.watch_on = lambda fd: os.read(fd, 1)
-    aqueue.job.utc_now = lambda: datetime.fromtimestamp(time.time(), UTC)
+    aqueue.system.clock.monotonic = lambda: monotonic() + wrong_by(1)
+    aqueue.system.clock.open_clock_watch = lambda: os.open(f"{file}.changed", os.O_RDWR | os.O_NONBLOCK)
+    aqueue.system.clock.rearm_clock_watch = lambda fd: os.read(fd, 1)
+    aqueue.jobs.job.utc_now = lambda: datetime.fromtimestamp(time.time(), UTC)
 
 
 def main() -> None:

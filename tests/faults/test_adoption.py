@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aqueue.job import State
+from aqueue.jobs.job import State
 
 Eventually = Callable[..., Any]
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from aqueue import clock
-from aqueue.job import State, utc_now
-from aqueue.store.json_store import JsonStore
+from aqueue.jobs.job import State, utc_now
+from aqueue.store.journal.store import JournalStore
+from aqueue.system import clock
 
 DAY = 86400
 
@@ -122,11 +122,11 @@ def test_clocks_that_nobody_changes_are_watched_in_silence_until_the_store_is_cl
     tmp_path: Path, run_clean: Callable[..., None], open_files: Callable[[], dict[int, str]]
 ) -> None:
     async def idle() -> None:
-        async with JsonStore(tmp_path / "store") as store:
-            await store.drained()
+        async with JournalStore(tmp_path / "store") as store:
+            await store.wait_drained()
             (fd,) = (fd for fd, what in open_files().items() if "timerfd" in what)
             assert select.select([fd], [], [], 0)[0] == []
-            clock.watch_on(fd)
+            clock.rearm_clock_watch(fd)
             assert select.select([fd], [], [], 0.1)[0] == []
             armed = Path(f"/proc/self/fdinfo/{fd}").read_text()
             assert "clockid: 0\n" in armed

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from aqueue.job import State
+from aqueue.jobs.job import State
 
 Eventually = Callable[..., Any]
 MEGABYTE, GIGABYTE = 1 << 20, 1 << 30

@@ -17,7 +17,7 @@ import pytest
 
 from aqueue.control import wire
 from aqueue.control.requests import Find, Get, Hello, Status, Watch
-from aqueue.platform import socket_path
+from aqueue.system.posix import socket_path
 
 LENGTH = struct.Struct(">I")
 HELLO = wire.pack(Hello())
@@ -122,12 +122,12 @@ def memory(broken: Any) -> int:
 def test_an_asker_that_stops_reading_costs_bounded_memory_and_holds_up_no_stop(
     broken: Any, door: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deaf = [door(HELLO + wire.pack(Watch())) for _ in range(4)]
+    unsubscribe = [door(HELLO + wire.pack(Watch())) for _ in range(4)]
     for number in range(30):
         broken.enqueue("head -c 15000 /dev/zero | tr '\\0' x", id=f"n{number}")
     broken.ended("n29")
     before = memory(broken)
-    deaf += [door(HELLO + wire.pack(Find(output=True)) * 50) for _ in range(10)]
+    unsubscribe += [door(HELLO + wire.pack(Find(output=True)) * 50) for _ in range(10)]
     serves(broken, "meanwhile")
     assert memory(broken) - before < 60 * MEGABYTE
     broken.pools[0].send_signal(signal.SIGTERM)

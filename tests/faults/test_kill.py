@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from aqueue.errors import AqueueError
-from aqueue.job import Job, State
+from aqueue.jobs.job import Job, State
 
 STEPS = [
     (call, nth, do)
@@ -32,7 +32,7 @@ COMPACTION = [
     ("replace", 1, "kill before"),
     ("replace", 1, "kill after"),
 ]
-EARLY = {"aqueue.store.writer._COMPACT_AT": 10}
+EARLY = {"aqueue.store.journal.writer._COMPACT_AT": 10}
 """Compaction from ten lines on."""
 
 

@@ -18,12 +18,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from aqueue.config import Config
 from aqueue.errors import DuplicateJob, InvalidRequest, UnknownJob
-from aqueue.job import Job, Outcome, State, utc_now
-from aqueue.lifecycle import settled
-from aqueue.spec import Defaults, JobSpec
-from aqueue.store import Query, Store, open_store
+from aqueue.jobs.job import Job, Outcome, State, utc_now
+from aqueue.jobs.lifecycle import settled
+from aqueue.jobs.spec import Defaults, JobSpec
+from aqueue.settings.config import Config
+from aqueue.store.open import open_store
+from aqueue.store.protocol import Query, Store
 
 NAMES = st.sampled_from([f"n{number}" for number in range(12)])
 OUTCOMES = st.one_of(
@@ -48,9 +49,7 @@ class StoreMachine(RuleBasedStateMachine):
         self._enter()
 
     def _enter(self) -> None:
-        self.store: Store = open_store(
-            Config(str(self.folders / str(self.opened)), max_interruptions=INTERRUPTIONS)
-        )
+        self.store: Store = open_store(Config(str(self.folders / str(self.opened)), max_interruptions=INTERRUPTIONS))
         self.runner.run(self.store.__aenter__())
 
     def do(self, step: Any) -> Any:
@@ -58,7 +57,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(names=st.lists(NAMES, min_size=1, max_size=4))
     def add(self, names: list[str]) -> None:
-        specs = [JobSpec(command="true", id=name).stamped(Defaults(max_retries=1, backoff_base=0)) for name in names]
+        specs = [
+            JobSpec(command="true", id=name).with_defaults(Defaults(max_retries=1, backoff_base=0)) for name in names
+        ]
         if self.used & set(names) or len(set(names)) < len(names):
             with pytest.raises(DuplicateJob):
                 self.do(self.store.add(specs))
@@ -86,10 +87,10 @@ class StoreMachine(RuleBasedStateMachine):
 
     async def _settle(self, job: Job, outcome: Outcome) -> None:
         durable = asyncio.Event()
-        deaf = self.store.listen(lambda _: durable.set())
+        unsubscribe = self.store.subscribe(lambda _: durable.set())
         await self.store.settle(job, outcome)
         await asyncio.wait_for(durable.wait(), 5)
-        deaf()
+        unsubscribe()
 
     @rule(name=NAMES)
     def cancel(self, name: str) -> None:
@@ -163,7 +164,7 @@ def essence(job: Job) -> tuple[Any, ...]:
 
 
 def test_the_store_agrees_with_its_model_whenever_it_crashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aqueue.store.writer._COMPACT_AT", 5)
+    monkeypatch.setattr("aqueue.store.journal.writer._COMPACT_AT", 5)
     run_state_machine_as_test(
         StoreMachine,
         settings=settings(

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from aqueue.config import Config
 from aqueue.errors import DamagedStore
-from aqueue.job import Outcome
-from aqueue.spec import Defaults, JobSpec
-from aqueue.store import open_store
-from aqueue.store.recovery import open_journal
+from aqueue.jobs.job import Outcome
+from aqueue.jobs.spec import Defaults, JobSpec
+from aqueue.settings.config import Config
+from aqueue.store.journal.opening import open_journal
+from aqueue.store.open import open_store
 
 Summary = dict[str, tuple[Any, ...]]
 TAILS = {
@@ -28,7 +28,7 @@ TAILS = {
 
 
 def spec(**fields: Any) -> JobSpec:
-    return JobSpec(command="echo x", **fields).stamped(Defaults(backoff_base=0))
+    return JobSpec(command="echo x", **fields).with_defaults(Defaults(backoff_base=0))
 
 
 def summary_of(path: Path) -> tuple[Summary, Path | None]:
@@ -68,10 +68,10 @@ async def record(path: Path) -> tuple[bytes, dict[int, Summary]]:
             job = await store.claim(1)
             acknowledged()
             durable = asyncio.Event()
-            deaf = store.listen(lambda _, durable=durable: durable.set())
+            unsubscribe = store.subscribe(lambda _, durable=durable: durable.set())
             await store.settle(job, outcome)
             await durable.wait()
-            deaf()
+            unsubscribe()
             acknowledged()
         await store.cancel("batch3")
         acknowledged()
@@ -85,7 +85,9 @@ async def record(path: Path) -> tuple[bytes, dict[int, Summary]]:
 async def test_every_prefix_of_the_journal_opens_to_what_was_acknowledged_by_then(
     recorded: tuple[bytes, dict[int, Summary]], tail: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aqueue.store.recovery.fdatasync", lambda _: None)  # thousands of openings, no power to lose
+    monkeypatch.setattr(
+        "aqueue.store.journal.opening.fdatasync", lambda _: None
+    )  # thousands of openings, no power to lose
     data, moments = recorded
     path = tmp_path / "jobs.jsonl"
     for length in range(min(moments), len(data) + 1):
@@ -116,7 +118,7 @@ async def record_unsynced(path: Path) -> tuple[bytes, int]:
         os.fdatasync(fd)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("aqueue.store.journal.fdatasync", slow)
+        patch.setattr("aqueue.store.journal.file.fdatasync", slow)
         async with open_store(Config(str(path))) as store:
             for number in range(8):
                 await store.add([spec(id=f"old{number}", env={"X": "x" * 200})])

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from aqueue import Pool
-from aqueue.config import Config
-from aqueue.job import Job, State
+from aqueue.jobs.job import Job, State
+from aqueue.settings.config import Config
 
 Eventually = Callable[..., Any]
 STUBBORN = "trap '' TERM; touch started$AQUEUE_JOB_ID; while :; do sleep 0.05; done"

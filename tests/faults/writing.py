@@ -7,11 +7,11 @@ where the pool went away before it answered. A job that was asked for under a na
 import json
 import sys
 
-from aqueue.config import Config
 from aqueue.control.client import Client
 from aqueue.control.requests import Cancel, Enqueue, Remove, Request, Retry
 from aqueue.errors import DuplicateJob, InvalidRequest, PoolGone, UnknownJob
-from aqueue.spec import Defaults, JobSpec
+from aqueue.jobs.spec import Defaults, JobSpec
+from aqueue.settings.config import Config
 
 
 def main(store: str, name: str) -> None:
@@ -40,7 +40,7 @@ def main(store: str, name: str) -> None:
         raise AssertionError(f"{request} was not refused")
 
     def add(job: str, **fields: object) -> Enqueue:
-        return Enqueue([JobSpec(command="true", id=job, **fields).stamped(Defaults())])  # type: ignore[arg-type]
+        return Enqueue([JobSpec(command="true", id=job, **fields).with_defaults(Defaults())])  # type: ignore[arg-type]
 
     for number in range(3):
         job = f"{name}-{number}"

@@ -14,11 +14,11 @@ from typing import Any
 import psutil
 import psycopg
 
-from aqueue.config import Config
 from aqueue.control.client import Client
 from aqueue.control.requests import Cancel, Enqueue, Find, Jobs, Request, Retry
-from aqueue.job import Job
-from aqueue.spec import Defaults, JobSpec
+from aqueue.jobs.job import Job
+from aqueue.jobs.spec import Defaults, JobSpec
+from aqueue.settings.config import Config
 
 PATIENCE = 30.0
 """Seconds after which what a test waits for counts as never coming."""
@@ -89,11 +89,13 @@ class Host:
         return found
 
     def guards(self) -> list[psutil.Process]:
-        return [process for process in self.processes() if "aqueue.guard" in _words(process)]
+        return [process for process in self.processes() if "aqueue.attempts.watchdog" in _words(process)]
 
     def commands(self) -> list[psutil.Process]:
         """The processes of its jobs."""
-        return [process for process in self.processes() if not {"aqueue", "aqueue.guard"} & set(_words(process))]
+        return [
+            process for process in self.processes() if not {"aqueue", "aqueue.attempts.watchdog"} & set(_words(process))
+        ]
 
 
 class Hosts:
@@ -122,7 +124,7 @@ class Hosts:
 
     def enqueue_many(self, command: str, count: int, **fields: Any) -> list[Job]:
         given = Defaults(max_retries=0, backoff_base=0, cwd=str(self.folder))
-        return self.ask(Enqueue([JobSpec(command=command, **fields).stamped(given) for _ in range(count)]))
+        return self.ask(Enqueue([JobSpec(command=command, **fields).with_defaults(given) for _ in range(count)]))
 
     def cancel(self, name: str) -> Job:
         return self.ask(Cancel([name]))[0]

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 
 from aqueue import Pool, State
-from aqueue.config import Config
 from aqueue.errors import PoolGone, StoreError
+from aqueue.settings.config import Config
 from tests.conftest import RunClean
 from tests.postgres.proxy import Proxy
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from aqueue.job import State
+from aqueue.jobs.job import State
 from tests.postgres.hosts import Hosts, eventually
 from tests.postgres.proxy import Proxy
 

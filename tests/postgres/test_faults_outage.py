@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from aqueue.job import State
+from aqueue.jobs.job import State
 from tests.postgres.hosts import Hosts, eventually
 from tests.postgres.outage import Outage
 from tests.postgres.proxy import Proxy

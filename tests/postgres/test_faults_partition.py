@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from aqueue.job import State
+from aqueue.jobs.job import State
 from tests.postgres.hosts import LEASE, Hosts, eventually
 from tests.postgres.proxy import Proxy
 

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from aqueue.job import State
+from aqueue.jobs.job import State
 from tests.postgres.hosts import Hosts, eventually
 from tests.postgres.proxy import Proxy
 

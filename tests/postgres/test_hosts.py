@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from aqueue.errors import UnknownJob
-from aqueue.job import State
+from aqueue.jobs.job import State
 from tests.postgres.hosts import Host, Hosts, eventually
 
 

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from aqueue.errors import StoreError
-from aqueue.job import State
+from aqueue.jobs.job import State
 from aqueue.store.postgres import connecting
 from aqueue.store.postgres.connecting import LOCKED, connect, give_up
 from aqueue.store.postgres.links import Links

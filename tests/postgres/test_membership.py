@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aqueue.config import Config
+from aqueue.settings.config import Config
 from aqueue.store.postgres import schema
 from aqueue.store.postgres.connecting import Connection, connect, give_up
 from aqueue.store.postgres.links import Links

@@ -10,12 +10,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from aqueue.config import Config
 from aqueue.errors import InvalidRequest, StoreError
-from aqueue.job import Job, Outcome, State, utc_now
-from aqueue.spec import Defaults, JobSpec
-from aqueue.store import Query, Store, open_store
+from aqueue.jobs.job import Job, Outcome, State, utc_now
+from aqueue.jobs.spec import Defaults, JobSpec
+from aqueue.settings.config import Config
+from aqueue.store.open import open_store
 from aqueue.store.postgres import steering
+from aqueue.store.protocol import Query, Store
 from tests import databases
 from tests.postgres.hosts import PATIENCE
 
@@ -23,7 +24,7 @@ SUCCESS = Outcome(exit_code=0)
 
 
 def spec(**fields: object) -> JobSpec:
-    return JobSpec(**{"command": "true", **fields}).stamped(Defaults(max_retries=0))  # type: ignore[arg-type]
+    return JobSpec(**{"command": "true", **fields}).with_defaults(Defaults(max_retries=0))  # type: ignore[arg-type]
 
 
 async def open_pool(stack: AsyncExitStack, url: str, folder: Path) -> Store:
@@ -52,7 +53,7 @@ async def test_twenty_pools_that_start_on_an_empty_database_and_claim_at_once_sh
         made = [
             await store.add([spec(queue=f"q.{number % 3}") for _ in range(30)]) for number, store in enumerate(stores)
         ]
-        await stores[0].drained()
+        await stores[0].wait_drained()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -127,7 +128,7 @@ async def test_cancels_that_come_while_pools_claim_disturb_nobody(database: str,
                     await stores[1].cancel(job.id)
                 except InvalidRequest:
                     break  # it has ended
-            await stores[2].drained()
+            await stores[2].wait_drained()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -149,7 +150,7 @@ async def test_a_job_that_is_retried_while_it_expires_stays(
         for name in ("a", "b"):
             await store.cancel(name)
         await other.execute("SELECT pg_advisory_lock(1)")
-        task = asyncio.create_task(store.expire(utc_now() + timedelta(days=1), lambda job: gone.append(job.id)))
+        task = asyncio.create_task(store.prune(utc_now() + timedelta(days=1), lambda job: gone.append(job.id)))
         waits = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'"
         while not (await other.execute(waits)).rowcount:
             await asyncio.sleep(0.01)

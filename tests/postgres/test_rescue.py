@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psycopg
 
-from aqueue.config import Config
+from aqueue.settings.config import Config
 from aqueue.store.postgres.checkup import check_up
 from aqueue.store.postgres.connecting import connect, give_up
 from aqueue.store.postgres.rescue import rescue

@@ -15,7 +15,7 @@ from contextlib import suppress
 import pytest
 
 from aqueue.errors import AqueueError
-from aqueue.job import State
+from aqueue.jobs.job import State
 from tests.postgres.hosts import Host, Hosts, eventually
 from tests.postgres.outage import Outage
 from tests.postgres.proxy import Proxy

@@ -11,8 +11,8 @@ import psutil
 import psycopg
 import pytest
 
-from aqueue.job import State
-from aqueue.spec import Defaults, JobSpec
+from aqueue.jobs.job import State
+from aqueue.jobs.spec import Defaults, JobSpec
 from aqueue.store.postgres import adding, schema, statements, traffic
 from aqueue.store.postgres.bookmarks import Bookmarks
 from aqueue.store.postgres.exchange import Exchange
@@ -165,7 +165,7 @@ class Counting(Exchange):
 async def test_many_looks_that_find_a_lock_ask_for_one_more(hosts: Hosts) -> None:
     async with await psycopg.AsyncConnection.connect(hosts.url, autocommit=True) as connection:
         await schema.prepare(connection)
-        ((job,), _) = await adding.add(connection, [JobSpec(command="true").stamped(Defaults(cwd="/"))])
+        ((job,), _) = await adding.add(connection, [JobSpec(command="true").with_defaults(Defaults(cwd="/"))])
         exchange = Counting("r", frozenset(), Clock(), announce=print, late=print, safe=lambda: True)
         exchange._locked = {job.seq}
         with locked(hosts, "job_active"), Line.opened(connection) as line:

@@ -1,6 +1,6 @@
 """What is awkward to store or to send comes through unchanged."""
 
-from aqueue.job import State
+from aqueue.jobs.job import State
 from tests.postgres.hosts import Hosts
 
 

@@ -10,11 +10,12 @@ from typing import TypeVar
 import pytest
 from msgspec.structs import replace
 
-from aqueue.config import Config
 from aqueue.errors import DuplicateJob, InvalidRequest, PoolRunning, UnknownJob
-from aqueue.job import Job, Outcome, State
-from aqueue.spec import Defaults, JobSpec
-from aqueue.store import Query, Store, open_store
+from aqueue.jobs.job import Job, Outcome, State
+from aqueue.jobs.spec import Defaults, JobSpec
+from aqueue.settings.config import Config
+from aqueue.store.open import open_store
+from aqueue.store.protocol import Query, Store
 
 T = TypeVar("T")
 Open = Callable[..., AbstractAsyncContextManager[Store]]
@@ -53,7 +54,7 @@ async def store(opened: Open) -> AsyncIterator[Store]:
 
 
 def spec(command: str = "true", **fields: object) -> JobSpec:
-    return JobSpec(**{"command": command, **fields}).stamped(Defaults(backoff_base=0))  # type: ignore[arg-type]
+    return JobSpec(**{"command": command, **fields}).with_defaults(Defaults(backoff_base=0))  # type: ignore[arg-type]
 
 
 async def soon(step: Awaitable[T]) -> T:
@@ -90,7 +91,7 @@ async def take_back_a_claim(store: Store) -> None:
     """Cancel a claim between the moment in which it is made and that in which its worker has it."""
     store.max_interruptions = 1000
     heard: list[State] = []
-    deaf = store.listen(lambda job: heard.append(job.state))
+    unsubscribe = store.subscribe(lambda job: heard.append(job.state))
     for steps in range(1, 1000):
         heard.clear()
         job = await cancelled_claim(store, steps)
@@ -102,7 +103,7 @@ async def take_back_a_claim(store: Store) -> None:
             break
     else:
         pytest.fail("no claim was ever taken back")
-    deaf()
+    unsubscribe()
 
 
 async def idle(step: "asyncio.Task[Job] | asyncio.Task[None]") -> bool:
@@ -514,13 +515,13 @@ async def test_jobs_are_counted_by_queue_and_state(store: Store) -> None:
 
 async def test_every_change_of_state_is_heard_in_order_until_one_stops_listening(store: Store) -> None:
     heard: list[tuple[str, State]] = []
-    deaf = store.listen(lambda job: heard.append((job.id, job.state)))
+    unsubscribe = store.subscribe(lambda job: heard.append((job.id, job.state)))
     await ended(store, "a")
     await add(store, "b", max_retries=1)
     await attempt(store, FAILURE)
     await store.cancel("b")
     await store.retry("b")
-    deaf()
+    unsubscribe()
     await add(store, "c")
     assert heard == [
         ("a", State.PENDING),
@@ -536,18 +537,18 @@ async def test_every_change_of_state_is_heard_in_order_until_one_stops_listening
 
 async def test_a_claim_that_is_taken_back_is_heard_too(store: Store) -> None:
     last: dict[str, State] = {}
-    store.listen(lambda job: last.update({job.id: job.state}))
+    store.subscribe(lambda job: last.update({job.id: job.state}))
     await add(store, "a")
     await take_back_a_claim(store)
     assert last == {"a": State.PENDING}
 
 
 async def test_the_store_is_drained_when_nothing_is_due_running_or_to_be_retried(store: Store) -> None:
-    await soon(store.drained())
+    await soon(store.wait_drained())
     await add(store, "later", delay=3600)
-    await soon(store.drained())
+    await soon(store.wait_drained())
     await add(store, "a", backoff_base=1000, max_retries=1)
-    drained = asyncio.create_task(store.drained())
+    drained = asyncio.create_task(store.wait_drained())
     assert await idle(drained)
     job = await soon(store.claim(1))
     assert await idle(drained)
@@ -576,9 +577,9 @@ async def test_records_of_another_store_are_taken_as_they_are(opened: Open) -> N
         await store.remove(["a", "b"])
         mine = await add(store, "mine")
         records = [replace(done, id="x"), replace(pending, id="y")]
-        made = await store.adopt_records(records)
+        made = await store.import_jobs(records)
         with pytest.raises(DuplicateJob):
-            await store.adopt_records([replace(done, id="z"), replace(done, id="mine")])
+            await store.import_jobs([replace(done, id="z"), replace(done, id="mine")])
     async with opened() as store:
         assert await ids(store) == ["mine", "x", "y"]
         got = await store.get("x")

@@ -9,21 +9,21 @@ from typing import Any
 import pytest
 
 from aqueue.errors import DamagedStore, StoreError
-from aqueue.job import Job, Outcome
-from aqueue.spec import Defaults, JobSpec
-from aqueue.store import Query
-from aqueue.store.checkup import Checkup
-from aqueue.store.json_store import JsonStore
+from aqueue.jobs.job import Job, Outcome
+from aqueue.jobs.spec import Defaults, JobSpec
+from aqueue.store.journal.integrity import IntegrityCheck
+from aqueue.store.journal.store import JournalStore
+from aqueue.store.protocol import Query
 
 
 def spec(**fields: Any) -> JobSpec:
-    return JobSpec(**{"command": "true", **fields}).stamped(Defaults())
+    return JobSpec(**{"command": "true", **fields}).with_defaults(Defaults())
 
 
 @pytest.fixture
 async def journal(store: Path) -> Path:
     """The journal of a store with five jobs: two ran, and two came together."""
-    async with JsonStore(store) as queue:
+    async with JournalStore(store) as queue:
         await queue.add([spec(id="a")])
         await queue.settle(await queue.claim(1), Outcome(exit_code=0, stdout="printed\r\n\u2028\n"))
         await queue.add([spec(id="b"), spec(id="c")])
@@ -36,7 +36,7 @@ async def journal(store: Path) -> Path:
 
 async def jobs(journal: Path) -> tuple[dict[str, Job], list[str]]:
     """What the store holds when it is opened, and what it says about itself."""
-    async with JsonStore(journal.parent) as queue:
+    async with JournalStore(journal.parent) as queue:
         return {job.id: job async for part in queue.find(Query(output=True)) for job in part}, queue.notes
 
 
@@ -44,7 +44,7 @@ async def refused(journal: Path) -> str:
     """Why the store cannot be opened; nothing may be changed by the attempt."""
     before = {path.name: path.read_bytes() for path in journal.parent.iterdir() if path.is_file()}
     with pytest.raises(DamagedStore) as caught:
-        await JsonStore(journal.parent).__aenter__()
+        await JournalStore(journal.parent).__aenter__()
     assert {path.name: path.read_bytes() for path in journal.parent.iterdir() if path.is_file()} == before
     return str(caught.value)
 
@@ -107,7 +107,7 @@ async def test_a_bad_end_is_put_aside_and_said_and_the_store_goes_on(journal: Pa
     assert "torn by a crash" in notes[0]
     (torn,) = journal.parent.glob("jobs.jsonl.torn-*")
     assert (torn.read_bytes().lstrip(b"\n"), torn.stat().st_mode & 0o777) == (tail.lstrip(b"\n"), 0o600)
-    async with JsonStore(journal.parent) as queue:
+    async with JournalStore(journal.parent) as queue:
         await queue.add([spec(id="after")])
     assert "after" in (await jobs(journal))[0]
 
@@ -160,7 +160,7 @@ async def test_a_journal_of_format_1_is_read_and_goes_on(journal: Path) -> None:
     lines = await old(journal)
     assert not any(b"synced" in line for line in lines)
     assert await jobs(journal) == before
-    async with JsonStore(journal.parent) as queue:
+    async with JournalStore(journal.parent) as queue:
         await queue.add([spec(id="after")])
     assert (await jobs(journal))[0].keys() == {*before[0], "after"}
 
@@ -178,7 +178,7 @@ async def test_in_format_1_any_good_line_behind_damage_has_it_refused(journal: P
 
 async def test_a_compacted_journal_whose_end_is_torn_opens_to_what_was_synced(store: Path) -> None:
     journal = store / "jobs.jsonl"
-    async with JsonStore(store) as queue:
+    async with JournalStore(store) as queue:
         await queue.add([spec(id=f"j{number}", max_retries=0) for number in range(5)])
         for number in range(5):
             await queue.settle(await queue.claim(1), Outcome(exit_code=1, stdout="printed\n"))
@@ -195,7 +195,7 @@ async def test_a_compacted_journal_whose_end_is_torn_opens_to_what_was_synced(st
 
 
 async def test_damage_in_a_large_journal_is_refused_with_the_lines_number(store: Path) -> None:
-    async with JsonStore(store) as queue:
+    async with JournalStore(store) as queue:
         await queue.add([spec(id=f"j{number}") for number in range(5000)])
     journal = store / "jobs.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
@@ -220,11 +220,11 @@ async def test_something_else_in_the_place_of_the_journal_is_refused(store: Path
     journal = store / "jobs.jsonl"
     journal.mkdir()
     with pytest.raises(StoreError):
-        await JsonStore(store).__aenter__()
+        await JournalStore(store).__aenter__()
     journal.rmdir()
     journal.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(StoreError):
-        await JsonStore(store).__aenter__()
+        await JournalStore(store).__aenter__()
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -232,7 +232,7 @@ async def test_a_store_that_others_can_write_in_is_refused_with_what_mends_it(st
     store.mkdir()
     store.chmod(0o777)
     with pytest.raises(StoreError, match=f"chmod 700 {store}"):
-        await JsonStore(store).__aenter__()
+        await JournalStore(store).__aenter__()
 
 
 async def test_a_store_that_could_not_be_opened_is_not_locked(journal: Path) -> None:
@@ -253,12 +253,12 @@ async def test_blank_lines_are_no_damage_wherever_they_are(journal: Path, blank:
     for at in range(1, len(lines) + 1):
         journal.write_bytes(b"".join([*lines[:at], blank, *lines[at:]]))
         assert await jobs(journal) == (before, [])
-        assert Checkup(journal.parent).problems == []
+        assert IntegrityCheck(journal.parent).problems == []
 
 
 @pytest.mark.parametrize("output", ["", "printed\n"])
 async def test_blank_lines_do_not_shift_the_number_of_a_damaged_one(store: Path, output: str) -> None:
-    async with JsonStore(store) as queue:
+    async with JournalStore(store) as queue:
         for name in ("a", "b", "c"):
             await queue.add([spec(id=name)])
             await queue.settle(await queue.claim(1), Outcome(exit_code=0, stdout=output))
@@ -276,6 +276,8 @@ async def test_blank_lines_behind_a_bad_end_do_not_make_it_damage(journal: Path)
     found, notes = await jobs(journal)
     assert found == before
     assert "torn by a crash" in notes[0]
+
+
 async def test_lines_that_are_empty_are_no_damage_wherever_they_are(journal: Path) -> None:
     before = (await jobs(journal))[0]
     lines = journal.read_bytes().splitlines(keepends=True)
@@ -283,7 +285,7 @@ async def test_lines_that_are_empty_are_no_damage_wherever_they_are(journal: Pat
         journal.write_bytes(b"".join([*lines[:at], b"\n", *lines[at:]]))
         assert await jobs(journal) == (before, [])
     journal.write_bytes(b"".join(lines[:3]) + b"\n")
-    async with JsonStore(journal.parent) as queue:
+    async with JournalStore(journal.parent) as queue:
         await queue.add([spec(id="x"), spec(id="y")])
     assert (await jobs(journal))[0].keys() >= {"a", "x", "y"}
 
@@ -303,7 +305,7 @@ async def test_a_job_on_two_lines_is_damage_as_it_would_be_among_others(journal:
 
 
 async def test_ids_and_numbers_that_were_used_stay_used(journal: Path) -> None:
-    async with JsonStore(journal.parent) as queue:
+    async with JournalStore(journal.parent) as queue:
         seen = {json.loads(line).get("seq", 0) for line in journal.read_bytes().splitlines()}
         (job,) = await queue.add([spec()])
         assert job.seq > max(seen)

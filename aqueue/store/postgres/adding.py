@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from msgspec.structs import replace
 from psycopg.rows import tuple_row
 
-from aqueue import lifecycle
 from aqueue.errors import DuplicateJob
-from aqueue.job import Job
-from aqueue.spec import JobSpec, first_duplicate
+from aqueue.jobs import lifecycle
+from aqueue.jobs.job import Job
+from aqueue.jobs.spec import JobSpec, first_duplicate
 from aqueue.store.ids import made_id
 from aqueue.store.postgres import notices, rows
 from aqueue.store.postgres.connecting import Connection
@@ -95,9 +95,7 @@ async def made_ids(connection: Connection, seqs: Sequence[int]) -> dict[int, str
     open_ = list(made)
     async with connection.cursor(row_factory=tuple_row) as cursor:
         while open_:
-            await cursor.execute(
-                "SELECT id FROM aqueue.chosen_id WHERE id = ANY(%s)", ([made[seq] for seq in open_],)
-            )
+            await cursor.execute("SELECT id FROM aqueue.chosen_id WHERE id = ANY(%s)", ([made[seq] for seq in open_],))
             taken = {name for (name,) in await cursor.fetchall()}
             open_ = [seq for seq in open_ if made[seq] in taken]
             made.update({seq: made[seq] + "x" for seq in open_})

@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 import msgspec
 import psycopg
 
-from aqueue.config import Config
 from aqueue.errors import UNREADABLE
-from aqueue.registry import PoolInfo
+from aqueue.settings.config import Config
+from aqueue.store.pool_info import PoolInfo
 from aqueue.store.postgres import rows, schema
 from aqueue.store.postgres.connecting import Connection, connect, failure, give_up
 from aqueue.store.postgres.links import Links

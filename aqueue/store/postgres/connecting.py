@@ -12,8 +12,8 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from aqueue import url
 from aqueue.errors import StoreError
+from aqueue.settings import store_url
 
 Connection = psycopg.AsyncConnection[Any]
 COLLISION = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
@@ -79,7 +79,7 @@ def failure(store: str, error: Exception) -> StoreError:
         reason = f"another transaction has kept a lock for more than {_LONGEST_WAIT_FOR_LOCK} s on what is wanted"
     else:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return StoreError(f"database {url.shown(store)}: {reason}")
+    return StoreError(f"database {store_url.redacted(store)}: {reason}")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any
 
 from anyio import CancelScope
 
-from aqueue.job import Job, State
+from aqueue.jobs.job import Job, State
 from aqueue.store.postgres import rows, statements, traffic
 from aqueue.store.postgres.bookmarks import Bookmarks
 from aqueue.store.postgres.connecting import COLLISION, LOCKED, Connection, patience
@@ -53,7 +53,7 @@ class Exchange:
         self.unsettled: dict[int, Job] = {}
         """Jobs whose attempt has ended, but that is not stored yet; by sequence number."""
         self._clock = clock
-        self._announce = announce
+        self._subscribers = announce
         self._late = late
         self._safe = safe
         self._free: dict[int, asyncio.Future[Job]] = {}
@@ -301,7 +301,7 @@ class Exchange:
             self.held.pop(job.seq, None)
             attempt = job.history[-1]
             if job.seq in stored or known.get(attempt.token) == attempt:
-                self._announce(job)
+                self._subscribers(job)
                 if job.state is State.FAILED:
                     self.due(job.due_at)  # the timer may have gone off before this was in the table
             else:
@@ -312,7 +312,7 @@ class Exchange:
             self._unwanted.remove(held)
             self.held.pop(held.job.seq, None)
             if held.job.seq in taken:
-                self._announce(held.before)
+                self._subscribers(held.before)
 
     def _hand_out(self, found: Sequence[rows.Row], asked: int) -> None:
         """Give claimed jobs to the workers that wait for them; what nobody wants any more goes back."""
@@ -324,7 +324,7 @@ class Exchange:
             self.held[job.seq] = held
             if job.seq == row[-1]:  # it was the first of its queue
                 self.bookmarks.claimed(job.queue, (-job.priority, job.due_at, job.seq))
-            self._announce(job)
+            self._subscribers(job)
             worker = job.history[-1].worker
             turn = self._free.get(worker)
             if turn is None or turn.done() or not self._safe():

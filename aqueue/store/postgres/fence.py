@@ -11,10 +11,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from aqueue import clock
-from aqueue.files import Files
-from aqueue.guard import commands
-from aqueue.survivors import disown
+from aqueue.attempts.files import AttemptFiles
+from aqueue.attempts.orphans import disown
+from aqueue.attempts.watchdog import commands
+from aqueue.system import clock
 
 _SHORT_LIFE = 1.0
 """Seconds; a guard that ends sooner is started again only after so long."""
@@ -35,7 +35,7 @@ class Fence:
 
     async def run(self) -> None:
         """Keep a guard, and look at the clock when the machine wakes, until this is cancelled."""
-        changes = clock.watch_clocks()
+        changes = clock.open_clock_watch()
         if changes is not None:
             asyncio.get_running_loop().add_reader(changes, self._clocks_changed, changes)
         try:
@@ -47,31 +47,31 @@ class Fence:
 
     async def _keep_guard(self) -> None:
         while True:
-            began = clock.steady()
+            began = clock.monotonic()
             self._guard = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "aqueue.guard", str(self._folder)),
+                *("-m", "aqueue.attempts.watchdog", str(self._folder)),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.DEVNULL,
                 start_new_session=True,
             )
             self._tell_guard()
             await self._guard.wait()
-            if clock.steady() < began + _SHORT_LIFE:
+            if clock.monotonic() < began + _SHORT_LIFE:
                 await asyncio.sleep(_SHORT_LIFE)
 
     def renew(self, beat: float) -> None:
-        """A heartbeat that was sent at `beat`, by `clock.steady`, has been written."""
+        """A heartbeat that was sent at `beat`, by `clock.monotonic`, has been written."""
         self._renewed = max(beat, self._renewed)
         if self._timer is not None:
             self._timer.cancel()
-        wait = self._renewed + self._lease / 2 - clock.steady()
+        wait = self._renewed + self._lease / 2 - clock.monotonic()
         self._timer = asyncio.get_running_loop().call_later(max(0.0, wait), self._time_is_up)
         self._tell_guard()
 
     def holds(self) -> bool:
         """Whether there is time enough to start a command."""
-        return clock.steady() < self._renewed + self._lease / 2
+        return clock.monotonic() < self._renewed + self._lease / 2
 
     async def close(self, *, held: bool) -> None:
         """The pool ends, and holds jobs or not. Its guard stays where commands go on without it."""
@@ -80,7 +80,7 @@ class Fence:
         if self._guard is None:
             return
         assert self._guard.stdin is not None
-        guard_stays = held and bool(commands(Files(self._folder, 0)))
+        guard_stays = held and bool(commands(AttemptFiles(self._folder, 0)))
         with contextlib.suppress(OSError):
             if not guard_stays:
                 self._guard.stdin.write(b"done\n")
@@ -92,7 +92,7 @@ class Fence:
 
     def _clocks_changed(self, changes: int) -> None:
         """The timer stood still while the machine slept."""
-        clock.watch_on(changes)
+        clock.rearm_clock_watch(changes)
         if self._timer is not None:
             self._time_is_up()
 

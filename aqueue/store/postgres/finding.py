@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from typing import Any
 
-from aqueue.job import Job, State
+from aqueue.jobs.job import Job, State
 from aqueue.store.postgres import rows
 from aqueue.store.postgres.connecting import Connection
 from aqueue.store.postgres.links import Links
@@ -41,7 +41,7 @@ async def pages(links: Links, query: Query) -> AsyncIterator[list[Job]]:
 
 
 def _conditions(query: Query) -> tuple[list[str], dict[str, Any]]:
-    """The query as SQL conditions on `aqueue.job`, and their values."""
+    """The query as SQL conditions on `aqueue.jobs.job`, and their values."""
     ended = {state.final for state in query.states}
     conditions = {
         "state = ANY(%(states)s)": [state.value for state in query.states],

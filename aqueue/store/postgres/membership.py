@@ -2,7 +2,7 @@
 
 A pool that has not written a heartbeat for the length of its lease has lost its jobs to whoever rescues them
 (`rescue`), so by then its commands must have ended: they are when half of the lease has gone by (`fence`).
-Leases are judged by the database's clock, and kept by this host's steady one.
+Leases are judged by the database's clock, and kept by this host's monotonic one.
 """
 
 import asyncio
@@ -12,15 +12,15 @@ from typing import Any, Protocol
 
 import msgspec
 
-from aqueue import clock
-from aqueue.registry import PoolInfo
+from aqueue.store.pool_info import PoolInfo
 from aqueue.store.postgres import notices, rows
 from aqueue.store.postgres.connecting import Connection, patience
 from aqueue.store.postgres.exchange import Exchange
 from aqueue.store.postgres.fence import Fence
 from aqueue.store.postgres.timekeeping import Clock
 from aqueue.store.postgres.traffic import Held
-from aqueue.store.protocol import Orders
+from aqueue.store.protocol import PoolControl
+from aqueue.system import clock
 
 SWEEP = 30.0
 """Seconds between two looks at everything that a notice should have told of."""
@@ -46,7 +46,7 @@ class Member(Protocol):
     exchange: Exchange
     clock: Clock
     fence: Fence
-    orders: Orders | None
+    orders: PoolControl | None
 
     @property
     def info(self) -> PoolInfo: ...
@@ -59,9 +59,7 @@ class Member(Protocol):
 class Membership:
     """The row of one pool, kept alive."""
 
-    def __init__(
-        self, pool: Member, home: str, lease: float, rescue: Callable[[Connection], Awaitable[None]]
-    ) -> None:
+    def __init__(self, pool: Member, home: str, lease: float, rescue: Callable[[Connection], Awaitable[None]]) -> None:
         """`home` names the directory of the pool's files among those of all hosts; `lease` in seconds; `rescue` looks
         after other pools."""
         self._pool = pool
@@ -80,7 +78,7 @@ class Membership:
         row = self._row()
         async with connection.transaction():
             before = await (await connection.execute(_REPLACE, row)).fetchall()
-            asked = clock.steady()
+            asked = clock.monotonic()
             joined = await (await connection.execute(_JOIN, row)).fetchone()
             assert joined is not None
             self._pool.clock.set(joined[0], asked)
@@ -117,7 +115,7 @@ class Membership:
                 except TimeoutError:
                     continue
         finally:
-            self._lost_at = clock.steady()
+            self._lost_at = clock.monotonic()
 
     def told(self) -> None:
         """There is something for this pool in the tables."""
@@ -146,12 +144,12 @@ class Membership:
 
     async def _beat(self, connection: Connection) -> bool:
         """Renew the lease; False if another pool has ended it."""
-        asked = clock.steady()
+        asked = clock.monotonic()
         beat = await (await connection.execute(_BEAT, self._row())).fetchone()
         if beat is None:
             return self._leaving
         if self._pool.clock.set(beat[0], asked) > self._lease / 4:  # another server's clock: all look late by it
-            self._lost_at = clock.steady()
+            self._lost_at = clock.monotonic()
         self._pool.fence.renew(asked)
         self._pool.exchange.lease_renewed()
         self._pool.well()
@@ -166,7 +164,7 @@ class Membership:
             for name, seq in await (await connection.execute(_CANCELLED, (self._pool.info.run,))).fetchall():
                 if self._pool.exchange.runs(seq):
                     self._pool.orders.cancel_running(name)
-        now = clock.steady()
+        now = clock.monotonic()
         if now - self._swept >= min(SWEEP, self._lease):
             self._swept = now
             self._pool.exchange.sweep()

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from aqueue.job import Job
+from aqueue.jobs.job import Job
 from aqueue.store.postgres.connecting import Connection
 from aqueue.store.postgres.rows import is_ready
 

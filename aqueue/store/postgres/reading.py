@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from aqueue.errors import UnknownJob, printable
-from aqueue.job import Job
+from aqueue.jobs.job import Job
 from aqueue.store.postgres import rows, statements
 from aqueue.store.postgres.connecting import Connection
 

@@ -11,9 +11,9 @@ from datetime import UTC
 
 import msgspec
 
-from aqueue.job import Outcome
-from aqueue.lifecycle import settled
-from aqueue.registry import PoolInfo
+from aqueue.jobs.job import Outcome
+from aqueue.jobs.lifecycle import settled
+from aqueue.store.pool_info import PoolInfo
 from aqueue.store.postgres import notices, rows, statements
 from aqueue.store.postgres.connecting import Connection
 

@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from aqueue.job import WAITING_STATES, Job, State
-from aqueue.lifecycle import claimed
+from aqueue.jobs.job import WAITING_STATES, Job, State
+from aqueue.jobs.lifecycle import claimed
 
 PLAIN = "seq, state, host, worker, token, started, record::text, NULL, NULL"
 """What `job_of` takes, without output."""

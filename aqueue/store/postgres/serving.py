@@ -9,18 +9,18 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from aqueue import platform
-from aqueue.config import Config
 from aqueue.errors import PoolRunning, StoreError
-from aqueue.job import Job
-from aqueue.registry import PoolInfo
+from aqueue.jobs.job import Job
+from aqueue.settings.config import Config
+from aqueue.store.pool_info import PoolInfo
 from aqueue.store.postgres.connecting import Connection, patience
 from aqueue.store.postgres.exchange import Exchange
 from aqueue.store.postgres.fence import Fence
 from aqueue.store.postgres.links import LONGEST_WAIT, Links
 from aqueue.store.postgres.membership import Membership
 from aqueue.store.postgres.timekeeping import Clock
-from aqueue.store.protocol import Orders
+from aqueue.store.protocol import PoolControl
+from aqueue.system import platform
 
 _LAST_WORDS = 5.0
 """Seconds in which the last results must be stored when a pool ends."""
@@ -46,7 +46,7 @@ class Serving:
         self.fence = Fence(config.folder, config.lease, config.kill_after)
         self.exchange = Exchange(run, queues, self.clock, announce=announce, late=self._late, safe=self.fence.holds)
         self.trouble: str | None = None
-        self.orders: Orders | None = None
+        self.orders: PoolControl | None = None
         self._links = links
         self._folder = config.folder
         self._lease = config.lease

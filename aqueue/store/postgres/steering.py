@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from aqueue.errors import InvalidRequest
-from aqueue.job import Job, State
+from aqueue.jobs.job import Job, State
 from aqueue.store.postgres import adding, notices, reading, rows, statements
 from aqueue.store.postgres.connecting import Connection
 
@@ -19,7 +19,7 @@ _OLDEST = "SELECT min(changed) FROM aqueue.job_ended WHERE state IN ('completed'
 
 
 async def steer(connection: Connection, name: str, rule: Callable[..., Job], *, running: bool) -> Job:
-    """Change a job by one of the rules of `aqueue.lifecycle`; with `running`, the pool that runs it is asked to cancel
+    """Change a job by one of the rules of `aqueue.jobs.lifecycle`; with `running`, the pool that runs it is asked to cancel
     it, and the job returned as it is. Raises `UnknownJob`, `InvalidRequest`."""
     before, now = await reading.one(connection, name, lock=True), await reading.now(connection)
     if running and before.state is State.PROCESSING:
@@ -28,9 +28,7 @@ async def steer(connection: Connection, name: str, rule: Callable[..., Job], *, 
         return before
     after = rule(before, now=now)
     await connection.execute(statements.PUT, rows.columns([after], now))
-    await notices.send(
-        connection, notices.of_ended([name]) if after.state.final else notices.of_waiting([after], now)
-    )
+    await notices.send(connection, notices.of_ended([name]) if after.state.final else notices.of_waiting([after], now))
     return after
 
 

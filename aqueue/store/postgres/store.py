@@ -14,14 +14,12 @@ from typing import Self
 import msgspec
 from msgspec.structs import replace
 
-from aqueue import lifecycle
-from aqueue.config import Config
 from aqueue.errors import StoreError
-from aqueue.job import Job, Outcome, State, utc_now
-from aqueue.platform import private_directory
-from aqueue.registry import PoolInfo
-from aqueue.spec import JobSpec
-from aqueue.store.changes import Announcements
+from aqueue.jobs import lifecycle
+from aqueue.jobs.job import Job, Outcome, State, utc_now
+from aqueue.jobs.spec import JobSpec
+from aqueue.settings.config import Config
+from aqueue.store.pool_info import PoolInfo
 from aqueue.store.postgres import adding, finding, reading, rescue, rows, schema, statements, steering
 from aqueue.store.postgres.connecting import Connection
 from aqueue.store.postgres.links import Links
@@ -29,7 +27,9 @@ from aqueue.store.postgres.membership import SWEEP
 from aqueue.store.postgres.notices import Notice, Told
 from aqueue.store.postgres.serving import Serving
 from aqueue.store.postgres.waiting import Waiting
-from aqueue.store.protocol import Counts, Orders, Query
+from aqueue.store.protocol import Counts, PoolControl, Query
+from aqueue.store.subscriptions import OnChange, OnRemoval, Subscribers, Unsubscribe
+from aqueue.system.posix import private_directory
 
 _PATIENCE = 10.0
 """Seconds in which the database must take results that are waited for."""
@@ -58,7 +58,7 @@ class PostgresStore:
         self.notes: list[str] = []
         self._folder = config.folder
         self._queues = queues
-        self._announce = Announcements()
+        self._subscribers = Subscribers()
         self._adding = asyncio.Lock()
         self._links = Links(config.store, many=serve)
         self._waiting = Waiting(
@@ -112,7 +112,7 @@ class PostgresStore:
             if self._serving is not None:
                 await self._serving.stop()
         finally:
-            self._announce.close()
+            self._subscribers.close()
             await self._waiting.stop_listening()
             await self._links.close()
             if self._serving is not None:
@@ -136,19 +136,19 @@ class PostgresStore:
         except TimeoutError:
             raise StoreError(self.trouble or "the database takes no results") from None
 
-    async def left_behind(self) -> AsyncIterator[list[Job]]:
+    async def orphaned_jobs(self) -> AsyncIterator[list[Job]]:
         yield [held.job for held in self._pool.exchange.held.values()]
 
-    def obey(self, orders: Orders) -> None:
-        self._pool.orders = orders
-        self._pool.fence.end_commands = orders.end_running
+    def attach(self, pool: PoolControl) -> None:
+        self._pool.orders = pool
+        self._pool.fence.end_commands = pool.end_running
 
     @property
     def _pool(self) -> Serving:
         assert self._serving is not None, "the store was not opened for a pool"
         return self._serving
 
-    # Changes
+    # Subscription
 
     async def add(self, specs: Sequence[JobSpec], *, if_absent: bool = False) -> list[Job]:
         async with self._adding:  # whoever came first has the id
@@ -158,7 +158,7 @@ class PostgresStore:
         fresh = iter(made)
         return [there[spec.id] if spec.id in there else next(fresh) for spec in specs]
 
-    async def adopt_records(self, records: Sequence[Job]) -> list[Job]:
+    async def import_jobs(self, records: Sequence[Job]) -> list[Job]:
         made = await self._links.change(lambda connection: adding.adopt(connection, records))
         for job in made:
             self._changed(job)
@@ -190,18 +190,18 @@ class PostgresStore:
         await self._stored(wanted)
         removed = await self._links.change(lambda link: steering.remove(link, wanted))
         for job in removed:
-            self._announce.removed(job.id)
+            self._subscribers.publish_removal(job.id)
             self._waiting.tell(job.id)
         return removed
 
-    async def expire(self, before: datetime, gone: Callable[[Job], None]) -> datetime | None:
+    async def prune(self, before: datetime, gone: Callable[[Job], None]) -> datetime | None:
         wrong = self._pool.clock.now() - utc_now()
         before += wrong
         while True:
             expired, oldest = await self._links.change(lambda link: steering.expire(link, before, _PRUNED))
             for job in expired:
                 gone(job)
-                self._announce.removed(job.id)
+                self._subscribers.publish_removal(job.id)
             if len(expired) < _PRUNED:
                 return oldest - wrong if oldest else None
 
@@ -232,9 +232,9 @@ class PostgresStore:
     async def wait(self, name: str) -> Job:
         return await self._waiting.follow(name, lambda job: job.state.final, SWEEP)  # a notice may be lost
 
-    async def drained(self) -> None:
+    async def wait_drained(self) -> None:
         changed = asyncio.Event()
-        deaf = self.listen(lambda job: changed.set(), lambda name: changed.set())
+        unsubscribe = self.subscribe(lambda job: changed.set(), lambda name: changed.set())
         try:
             while True:
                 changed.clear()
@@ -245,20 +245,18 @@ class PostgresStore:
                     async with asyncio.timeout(_LOOK):
                         await changed.wait()
         finally:
-            deaf()
+            unsubscribe()
 
     async def _nothing_left(self) -> bool:
         async with self._links.asking() as connection:
             return not await finding.active(connection, self._queues)
 
-    def listen(
-        self, hear: Callable[[Job], None], gone: Callable[[str], None] | None = None
-    ) -> Callable[[], None]:
-        return self._announce.listen(hear, gone)
+    def subscribe(self, on_change: OnChange, on_removal: OnRemoval | None = None) -> Unsubscribe:
+        return self._subscribers.subscribe(on_change, on_removal)
 
     # Other hosts
 
-    def elsewhere(self, job: Job) -> bool:
+    def runs_elsewhere(self, job: Job) -> bool:
         return self._serving is None or job.seq not in self._serving.exchange.held
 
     async def pools(self) -> list[PoolInfo]:
@@ -280,7 +278,7 @@ class PostgresStore:
     # Who wants to know
 
     def _changed(self, job: Job) -> None:
-        self._announce.changed(job)
+        self._subscribers.publish_change(job)
         if job.state.final:
             self._waiting.tell(job.id)
 

@@ -3,27 +3,27 @@
 import time
 from datetime import UTC, datetime, timedelta
 
-from aqueue.clock import steady
+from aqueue.system.clock import monotonic
 
 _SLOW = 1.0
 """Seconds after which an answer says little about when the clock was read."""
 
 
 class Clock:
-    """The database's clock, carried on by this host's steady one."""
+    """The database's clock, carried on by this host's monotonic one."""
 
     def __init__(self) -> None:
-        self._offset = time.time() - steady()
+        self._offset = time.time() - monotonic()
         self._known = False
 
     def set(self, database: datetime, asked: float) -> float:
-        """The database was asked for its time at `asked`, by `clock.steady`, and has just said that it is `database`.
+        """The database was asked for its time at `asked`, by `clock.monotonic`, and has just said that it is `database`.
         That was halfway in between, as far as anybody knows; an answer that was long in coming is not taken where it
         says nothing new.
 
-        Return by how many seconds its clock has moved against this host's steady one since it was last set.
+        Return by how many seconds its clock has moved against this host's monotonic one since it was last set.
         """
-        now = steady()
+        now = monotonic()
         took = now - asked
         offset = database.timestamp() - (asked + now) / 2
         moved = offset - self._offset if self._known else 0.0
@@ -34,4 +34,4 @@ class Clock:
         return moved
 
     def now(self) -> datetime:
-        return datetime.fromtimestamp(0, UTC) + timedelta(seconds=steady() + self._offset)
+        return datetime.fromtimestamp(0, UTC) + timedelta(seconds=monotonic() + self._offset)

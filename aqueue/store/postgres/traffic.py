@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from aqueue.job import Job
+from aqueue.jobs.job import Job
 from aqueue.store.postgres import rows, statements
 from aqueue.store.postgres.bookmarks import Bookmarks
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from aqueue.errors import PoolGone, StoreError, UnknownJob
-from aqueue.job import Job
+from aqueue.jobs.job import Job
 from aqueue.store.postgres import reading
 from aqueue.store.postgres.links import Links
 from aqueue.store.postgres.listening import Listening

@@ -1,0 +1,130 @@
+"""What can be asked of a queue in an asyncio application: the questions of the command line, as coroutines."""
+
+import asyncio
+import os
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import datetime
+
+from aqueue.control import requests
+from aqueue.control.requests import Ids, Jobs, Overview, Part, Request
+from aqueue.jobs.job import Job, State
+from aqueue.jobs.spec import JobSpec
+from aqueue.settings.config import Config
+
+_PART = 1000
+"""How many jobs one message of a batch holds."""
+
+
+class Queue(ABC):
+    """What can be asked of a queue. Errors are `AqueueError`s; what was awaited is durable."""
+
+    config: Config
+
+    @abstractmethod
+    def _ask(self, *parts: Request) -> AsyncIterator[Part]:
+        """The parts of the answer to a request, which may come in parts itself."""
+
+    async def enqueue(
+        self,
+        command: str,
+        *,
+        id: str | None = None,  # noqa: A002 - the field's name everywhere else
+        queue: str | None = None,
+        priority: int = 0,
+        delay: float | None = None,
+        run_at: datetime | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the command's, not this call's
+        max_retries: int | None = None,
+        backoff_base: float | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        tags: Sequence[str] = (),
+        if_absent: bool = False,
+    ) -> Job:
+        """Queue a shell command and return its job; see `JobSpec` for the fields.
+
+        Raises `InvalidJob`, `DuplicateJob` (with `if_absent` the job that exists is returned), `StoreError`.
+        """
+        spec = JobSpec(
+            command=command,
+            id=id,
+            queue=queue,
+            priority=priority,
+            delay=delay,
+            run_at=run_at,
+            timeout=timeout,
+            max_retries=max_retries,
+            backoff_base=backoff_base,
+            cwd=None if cwd is None else os.path.join(os.getcwd(), cwd),
+            env=None if env is None else dict(env),
+            tags=tuple(tags),
+        )
+        return (await self.enqueue_many([spec], if_absent=if_absent))[0]
+
+    async def enqueue_many(self, jobs: Iterable[JobSpec | str], *, if_absent: bool = False) -> list[Job]:
+        """Queue all of these or none, as one change; a string is a command."""
+        defaults = self.config.job_defaults(os.getcwd())
+        specs: list[JobSpec] = []
+        for job in jobs:
+            specs.append((JobSpec(command=job) if isinstance(job, str) else job).with_defaults(defaults))
+            if len(specs) % _PART == 0:
+                await asyncio.sleep(0)
+        if not specs:
+            return []
+        starts = range(0, len(specs), _PART)
+        parts = [
+            requests.Enqueue(specs[start : start + _PART], if_absent, more=start + _PART < len(specs))
+            for start in starts
+        ]
+        return await self._jobs(*parts)
+
+    async def get(self, job_id: str) -> Job:
+        """The job, with its output. Raises `UnknownJob`."""
+        return (await self._jobs(requests.Get([job_id])))[0]
+
+    async def jobs(
+        self,
+        *states: State,
+        queue: str | None = None,
+        tag: str | None = None,
+        limit: int | None = None,
+        newest: bool = False,
+        output: bool = False,
+    ) -> AsyncIterator[Job]:
+        """The jobs in these states (none named: all), oldest first; with what they printed if `output`."""
+        find = requests.Find(list(states), queue=queue, tag=tag, limit=limit, newest=newest, output=output)
+        async for part in self._ask(find):
+            if isinstance(part, Jobs):
+                for job in part.jobs:
+                    yield job
+
+    async def status(self) -> Overview:
+        """Counts by queue and state, the pool and its busy slots, and what is due next."""
+        parts = [part async for part in self._ask(requests.Status())]
+        return next(part for part in parts if isinstance(part, Overview))
+
+    async def counts(self) -> dict[State, int]:
+        """How many jobs are in each state."""
+        queues = (await self.status()).counts.values()
+        return {state: sum(states.get(state, 0) for states in queues) for state in State}
+
+    async def wait(self, job_id: str) -> Job:
+        """The job once it has ended. Raises `UnknownJob`, `PoolGone`."""
+        return (await self._jobs(requests.Wait([job_id])))[0]
+
+    async def cancel(self, *job_ids: str) -> list[Job]:
+        """Cancel jobs, ending the commands that run. Raises `UnknownJob`, `InvalidRequest`."""
+        return await self._jobs(requests.Cancel(list(job_ids)))
+
+    async def retry(self, *job_ids: str) -> list[Job]:
+        """Put dead or cancelled jobs back with a full budget of retries. Raises `UnknownJob`, `InvalidRequest`."""
+        return await self._jobs(requests.Retry(list(job_ids))) if job_ids else []
+
+    async def remove(self, *job_ids: str) -> list[str]:
+        """Forget jobs and what they printed. Raises `UnknownJob`, `InvalidRequest` if one is running."""
+        parts = [part async for part in self._ask(requests.Remove(list(job_ids)))]
+        return [name for part in parts if isinstance(part, Ids) for name in part.ids]
+
+    async def _jobs(self, *parts: Request) -> list[Job]:
+        return [job async for part in self._ask(*parts) if isinstance(part, Jobs) for job in part.jobs]

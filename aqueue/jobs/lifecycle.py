@@ -1,0 +1,93 @@
+"""The state machine of a job: each change of state is one pure function from a job to its successor.
+
+No file, process or clock is touched here: whoever calls passes the time.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+from msgspec.structs import replace
+
+from aqueue.errors import InvalidRequest
+from aqueue.jobs.backoff import backoff_delay
+from aqueue.jobs.job import WAITING_STATES, Attempt, Job, Outcome, State
+from aqueue.jobs.spec import JobSpec
+
+_SHARED = sorted(set(JobSpec.__struct_fields__) - {"command", "id", "delay", "run_at"})
+
+
+def new_job(spec: JobSpec, *, job_id: str, seq: int, now: datetime) -> Job:
+    """The job that a with_defaults and validated `spec` becomes when it is stored."""
+    run_at, delay = spec.run_at.astimezone(UTC) if spec.run_at else None, spec.delay or None
+    if delay is not None:
+        run_at = now + timedelta(seconds=delay)
+    given = {name: value for name in _SHARED if (value := getattr(spec, name)) is not None}
+    return Job(id=job_id, seq=seq, command=spec.command, created_at=now, run_at=run_at, delay=delay, **given)
+
+
+def claimed(job: Job, *, worker: int, token: str, now: datetime, host: str | None = None) -> Job:
+    """`job` in the hands of worker slot `worker`: an attempt has begun."""
+    attempt = Attempt(started_at=now, worker=worker, token=token, host=host)
+    return replace(job, state=State.PROCESSING, updated_at=now, history=(*job.history, attempt))
+
+
+def settled(job: Job, outcome: Outcome, *, now: datetime, max_interruptions: int) -> Job:
+    """`job` after its running attempt ended with `outcome`: done, waiting for a retry, or dead.
+
+    An interrupted attempt costs no retry; after `max_interruptions` of them the job is dead.
+    """
+    attempt = replace(
+        job.history[-1],
+        pid=outcome.pid,
+        finished_at=max(outcome.finished_at or now, job.history[-1].started_at),
+        exit_code=outcome.exit_code,
+        signal=outcome.signal,
+        error=outcome.error,
+        interrupted=outcome.interrupted,
+    )
+    attempts = job.attempts + (not outcome.interrupted and not outcome.cancelled)
+    interruptions = job.interruptions + outcome.interrupted
+    run_at, delay = job.run_at, job.delay
+    if outcome.cancelled:
+        state = State.CANCELLED
+    elif outcome.interrupted:
+        state = State.PENDING if interruptions < max_interruptions else State.DEAD
+        delay = 0.0  # its time had come already
+        if state is State.DEAD:
+            attempt = replace(attempt, error=f"interrupted {interruptions} times; last: {outcome.error}")
+    elif outcome.success:
+        state = State.COMPLETED
+    elif attempts > job.max_retries:
+        state = State.DEAD
+    else:
+        state = State.FAILED
+        wait = backoff_delay(attempts, base=job.backoff_base, cap=job.backoff_max, jitter=job.backoff_jitter)
+        run_at = now + timedelta(seconds=wait)
+    return replace(
+        job,
+        state=state,
+        attempts=attempts,
+        interruptions=interruptions,
+        updated_at=now,
+        run_at=run_at,
+        delay=delay,
+        history=(*job.history[:-1], attempt),
+        stdout=outcome.stdout,
+        stderr=outcome.stderr,
+    )
+
+
+def cancelled(job: Job, *, now: datetime) -> Job:
+    """`job`, which waits, cancelled. Raises `InvalidRequest` if it has ended already."""
+    if job.state not in WAITING_STATES:
+        raise InvalidRequest(f"job {job.id} is {job.state}: only a job that waits or runs can be cancelled")
+    return replace(job, state=State.CANCELLED, updated_at=now)
+
+
+def retried(job: Job, *, now: datetime) -> Job:
+    """`job`, which is dead or cancelled, back in its queue with a full new budget and its history kept.
+
+    Raises `InvalidRequest` in any other state.
+    """
+    if job.state not in (State.DEAD, State.CANCELLED):
+        raise InvalidRequest(f"job {job.id} is {job.state}: only a dead or cancelled job can be retried")
+    return replace(job, state=State.PENDING, attempts=0, interruptions=0, updated_at=now, run_at=now, delay=0.0)

@@ -1,0 +1,50 @@
+"""Which store a configuration names: the one place that picks a store by its URL."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from aqueue.errors import StoreError
+from aqueue.settings.config import Config
+from aqueue.store.protocol import Store
+
+
+def open_store(config: Config, *, queues: frozenset[str] = frozenset(), serve: bool = True) -> Store:
+    """The store that `config` names, to be entered with `async with`.
+
+    `queues` are the queues that `claim` takes from, all if none is named; with `serve` it is opened for a pool, and
+    without for a question. Raises `StoreError` if what a database needs is not installed.
+    """
+    if not config.shared:
+        from aqueue.store.journal.store import JournalStore
+
+        return JournalStore(config.folder, max_interruptions=config.max_interruptions, queues=queues)
+    with _psycopg():
+        from aqueue.store.postgres.store import PostgresStore
+    return PostgresStore(config, queues=queues, serve=serve)
+
+
+async def prepare_database(config: Config) -> tuple[int, int]:
+    """Make the tables that `config` names, or bring them to this version; return which they had, 0 for none, and
+    have now. Raises `StoreError`."""
+    with _psycopg():
+        from aqueue.store.postgres.checkup import prepare
+    return await prepare(config)
+
+
+async def check_database(config: Config, *, repair: bool) -> tuple[list[str], list[str], int]:
+    """What is wrong in a database, what was done about it if `repair`, and how many jobs it holds.
+
+    Raises `StoreError`.
+    """
+    with _psycopg():
+        from aqueue.store.postgres.checkup import check_up
+    return await check_up(config, repair=repair)
+
+
+@contextmanager
+def _psycopg() -> Iterator[None]:
+    """Says what to install where it is missing; only who uses a database imports it."""
+    try:
+        yield
+    except ImportError as error:
+        raise StoreError(f"a database needs psycopg ({error}): pip install 'aqueue[postgres]'") from None
