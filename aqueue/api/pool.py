@@ -28,9 +28,9 @@ from aqueue.jobs.spec import check_name
 from aqueue.pool.workers import Workers
 from aqueue.settings import store_url
 from aqueue.settings.config import Config, load_config, with_overrides
-from aqueue.store.open import open_store
+from aqueue.store.open import open_pool_store
 from aqueue.store.pool_info import PoolInfo
-from aqueue.store.protocol import Store
+from aqueue.store.protocol import PoolStore
 from aqueue.store.subscriptions import Subscribers, Subscription
 from aqueue.system import platform
 
@@ -64,7 +64,6 @@ class Pool(Queue):
         for name in queues:
             check_name("queue", name)
         self.queues = list(queues)
-        self.recovered: list[str] = []
         self._workers: Workers | None = None
         self._session: Session | None = None
         self._task: asyncio.Task[None] | None = None
@@ -194,7 +193,6 @@ class Pool(Queue):
                 if self._stop is not None:
                     self._workers.stop(**self._stop)
                 await self._workers.recover()
-                self.recovered = [*store.notes, *self._workers.notes]
                 await self._work(self._workers)
             files.close()
             if not self._workers.runner.left:
@@ -223,15 +221,15 @@ class Pool(Queue):
         finally:
             registry.unlink(missing_ok=True)
 
-    async def _take_store(self, stack: AsyncExitStack) -> Store:
+    async def _take_store(self, stack: AsyncExitStack) -> PoolStore:
         """The store, entered in `stack`. A command may hold it for a moment, a pool for its lifetime."""
         folder = self.config.folder
         while True:
-            store = open_store(self.config, queues=frozenset(self.queues))
+            store = open_pool_store(self.config, frozenset(self.queues))
             store.attach(self)
-            store.report = _log.warning
             try:
-                return await stack.enter_async_context(store)
+                await stack.enter_async_context(store)
+                return store
             except PoolRunning:
                 line = platform.connect(platform.socket_path(folder))
                 if line is not None:

@@ -2,12 +2,14 @@
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import sys
 import time
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, TextIO
 
@@ -24,6 +26,7 @@ from aqueue.units import span
 if TYPE_CHECKING:
     from aqueue.cli.progress import DrainBar
 
+_log = logging.getLogger("aqueue")
 REDRAW = 0.1
 """Seconds between two updates of a progress bar, while there is something new."""
 
@@ -46,6 +49,31 @@ def _watch_children_cheaply() -> None:
         warnings.filterwarnings("ignore", "A loop is being detached from a child watcher", RuntimeWarning)
 
 
+class _PoolLog(logging.Handler):
+    """What the pool says of itself: trouble goes to stderr at once, the rest into the log behind its first lines."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__(logging.INFO)
+        self._say = say
+        self._early: list[str] | None = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if record.levelno >= logging.WARNING:
+            with suppress(OSError):
+                session.hint(text)
+        elif self._early is not None:
+            self._early.append(text)
+        else:
+            self._say(text)
+
+    def begin(self) -> None:
+        """The first lines of the log are written."""
+        early, self._early = self._early or [], None
+        for text in early:
+            self._say(text)
+
+
 class _Foreground:
     def __init__(self, config: Config, queues: list[str], *, drain: bool, as_json: bool) -> None:
         self._config = config
@@ -61,6 +89,9 @@ class _Foreground:
         self._waiting: list[str] = []
 
     async def run(self) -> int:
+        log = _PoolLog(self._say)
+        _log.addHandler(log)
+        _log.setLevel(logging.INFO)
         self._pool = Pool(config=self._config, queues=self._queues)
         changes = self._pool.events()
         async with self._pool:
@@ -69,6 +100,7 @@ class _Foreground:
                 loop.add_signal_handler(number, self._stop)
             gc.freeze()  # the jobs that are there need not be walked by every collection
             self._say_hello()
+            log.begin()
             with self._progress():
                 async with asyncio.TaskGroup() as tasks:
                     self._tasks = tasks
@@ -90,8 +122,6 @@ class _Foreground:
         store = store_url.redacted(self._config.store)
         self._say(f"aqueue {__version__}: {count} worker{'s'[: count != 1]} on {store}{queues}")
         self._say("stop with Ctrl-C, or: aqueue worker stop")
-        for line in self._pool.recovered:
-            self._say(line)
 
     def _say(self, text: str) -> None:
         """Something about the pool: part of the log for a person, and beside it where the log is JSON."""

@@ -1,6 +1,7 @@
 """Answering without a pool: open the store for a moment, and let the same service answer."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
 
@@ -18,6 +19,7 @@ def answer_here(
 
     Raises `PoolRunning` if somebody else holds the store, and `TimeoutError` if no part comes in `seconds_left`.
     """
+    logging.getLogger("aqueue").addHandler(logging.NullHandler())  # an error says it all where nothing goes on
     with asyncio.Runner() as runner:
         parts = answer(config, requests)
         try:
@@ -37,7 +39,7 @@ async def _next(parts: AsyncIterator[Part], seconds: float | None) -> Part:
 async def answer(config: Config, requests: Sequence[Request]) -> AsyncGenerator[Part, None]:
     """Like `answer_here`, inside a running event loop."""
     held = []
-    async with open_store(config, serve=False) as store:
+    async with open_store(config) as store:
         session = Session(store, AttemptFiles(config.folder, config.output_limit))
         for request in requests:
             if session.hold(request):

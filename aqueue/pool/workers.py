@@ -6,6 +6,7 @@ ended, one that ended meanwhile gets its result, and one that left no trace is q
 """
 
 import asyncio
+import logging
 from datetime import timedelta
 
 from anyio import CancelScope, create_task_group, move_on_after
@@ -21,9 +22,10 @@ from aqueue.errors import StoreError
 from aqueue.jobs.job import WAITING_STATES, Job, Outcome, State, utc_now
 from aqueue.jobs.lifecycle import claimed
 from aqueue.settings.config import Config
-from aqueue.store.protocol import Query, Store
+from aqueue.store.protocol import PoolStore, Query
 from aqueue.system import platform
 
+_log = logging.getLogger("aqueue.pool")
 _DESCRIPTORS = 1024
 """Open files beside those of commands, of which each takes up to four: above all connections."""
 RETENTION_PAUSE = 60.0
@@ -33,13 +35,12 @@ RETENTION_PAUSE = 60.0
 class Workers:
     """The workers of one pool."""
 
-    def __init__(self, store: Store, files: AttemptFiles, config: Config) -> None:
+    def __init__(self, store: PoolStore, files: AttemptFiles, config: Config) -> None:
         self.store = store
         self.files = files
         self.config = config
         self.runner = Runner(store.run_id, files, config)
         self.stopping = False
-        self.notes: list[str] = []
         self._claims: dict[int, CancelScope] = {}
         self._group: TaskGroup | None = None
         self._grace: asyncio.TimerHandle | None = None
@@ -64,7 +65,7 @@ class Workers:
                     tasks.start_soon(self._recover_one, job, running.get(job.history[-1].token))
             if self._adopted:
                 plural = "command" if len(self._adopted) == 1 else "commands"
-                self.notes.append(f"adopted {len(self._adopted)} running {plural} of an earlier pool")
+                _log.info("adopted %d running %s of an earlier pool", len(self._adopted), plural)
         await self._recover_unrecorded(strays)
         if self.config.shared and strays:  # of attempts that were taken away while nobody watched over them here
             await asyncio.to_thread(end_commands, self.files, self.config.kill_after, recorded)

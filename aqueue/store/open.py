@@ -5,22 +5,32 @@ from contextlib import contextmanager
 
 from aqueue.errors import StoreError
 from aqueue.settings.config import Config
-from aqueue.store.protocol import Store
+from aqueue.store.protocol import PoolStore, Store
 
 
-def open_store(config: Config, *, queues: frozenset[str] = frozenset(), serve: bool = True) -> Store:
-    """The store that `config` names, to be entered with `async with`.
+def open_store(config: Config) -> Store:
+    """The store that `config` names, for asking and changing, to be entered with `async with`.
 
-    `queues` are the queues that `claim` takes from, all if none is named; with `serve` it is opened for a pool, and
-    without for a question. Raises `StoreError` if what a database needs is not installed.
+    Raises `StoreError` if what a database needs is not installed.
     """
+    if not config.shared:
+        from aqueue.store.journal.store import JournalStore
+
+        return JournalStore(config.folder, max_interruptions=config.max_interruptions)
+    with _psycopg():
+        from aqueue.store.postgres.store import PostgresStore
+    return PostgresStore(config, serve=False)
+
+
+def open_pool_store(config: Config, queues: frozenset[str] = frozenset()) -> PoolStore:
+    """The same for the pool that serves it. `claim` takes jobs of `queues`, of all if none is named."""
     if not config.shared:
         from aqueue.store.journal.store import JournalStore
 
         return JournalStore(config.folder, max_interruptions=config.max_interruptions, queues=queues)
     with _psycopg():
         from aqueue.store.postgres.store import PostgresStore
-    return PostgresStore(config, queues=queues, serve=serve)
+    return PostgresStore(config, queues=queues)
 
 
 async def prepare_database(config: Config) -> tuple[int, int]:

@@ -1,4 +1,8 @@
-"""What every store can do. What was awaited here is durable when it returns, or did not happen."""
+"""What every store can do. What was awaited here is durable when it returns, or did not happen.
+
+`Store` is what a command or a client needs: it asks and changes. `PoolStore` adds what only the pool that serves a
+store needs: it claims jobs and settles their attempts.
+"""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -48,37 +52,28 @@ class Query(msgspec.Struct, frozen=True):
 
 
 class PoolControl(Protocol):
-    """What a store that hosts share may tell the pool that serves it."""
+    """What a store that hosts share may ask of the pool that serves it, because another host asked for it."""
 
     @property
     def info(self) -> PoolInfo:
         """The pool, for the others to see."""
         ...
 
-    def cancel_running(self, name: str) -> None:
-        """Somebody cancelled job `name`, whose command runs here."""
+    def cancel_running(self, job_id: str) -> None:
+        """End the command of a job that runs here: the job is cancelled."""
         ...
 
     def request_stop(self, *, now: bool = False, leave_running: bool = False) -> None:
-        """Somebody stops this pool."""
+        """Stop this pool."""
         ...
 
     def end_running(self, reason: str) -> None:
-        """What runs here must end: another pool is about to start it again."""
+        """End what runs here: another pool is about to start it again."""
         ...
 
 
 class Store(AbstractAsyncContextManager["Store"], Protocol):
     """Jobs, durably. Errors are those of `aqueue.errors`."""
-
-    run_id: str
-    """Names this opening of the store among all others; the first part of every attempt's token."""
-    report: Callable[[str], None]
-    """Called with a line when the store cannot be written, and when it can again."""
-    max_interruptions: int
-    """A job that was interrupted so many times is dead."""
-    notes: list[str]
-    """What a person should know about how the store was found."""
 
     @property
     def trouble(self) -> str | None:
@@ -95,19 +90,7 @@ class Store(AbstractAsyncContextManager["Store"], Protocol):
         """Store jobs that come from another store, as they are but with new sequence numbers; all or none."""
         ...
 
-    async def claim(self, worker: int) -> Job:
-        """Wait for the next job that is due, and hand it to worker slot `worker`."""
-        ...
-
-    async def settle(self, job: Job, outcome: Outcome) -> Job:
-        """The attempt that `claim` began is over. Others learn of it once it is durable."""
-        ...
-
-    async def flush(self) -> None:
-        """Return once everything that was settled is durable. Raises `StoreError` if that cannot be now."""
-        ...
-
-    async def get(self, name: str) -> Job:
+    async def get(self, job_id: str) -> Job:
         """The job with its output. Raises `UnknownJob`."""
         ...
 
@@ -115,19 +98,19 @@ class Store(AbstractAsyncContextManager["Store"], Protocol):
         """The jobs that match, some at a time."""
         ...
 
-    async def cancel(self, name: str) -> Job:
+    async def cancel(self, job_id: str) -> Job:
         """Cancel a job that waits. Raises `UnknownJob`, `InvalidRequest`."""
         ...
 
-    async def retry(self, name: str) -> Job:
+    async def retry(self, job_id: str) -> Job:
         """Put a dead or cancelled job back with a full budget. Raises `UnknownJob`, `InvalidRequest`."""
         ...
 
-    async def remove(self, names: Sequence[str]) -> list[Job]:
+    async def remove(self, job_ids: Sequence[str]) -> list[Job]:
         """Forget jobs, none of which may be running. Raises `UnknownJob`, `InvalidRequest`."""
         ...
 
-    async def wait(self, name: str) -> Job:
+    async def wait(self, job_id: str) -> Job:
         """The job, with its output, once it has ended. Raises `UnknownJob`, also if it is removed meanwhile, and
         `PoolGone` if the store is closed before."""
         ...
@@ -138,38 +121,59 @@ class Store(AbstractAsyncContextManager["Store"], Protocol):
         """The job that waits for its time and comes first."""
         ...
 
-    async def wait_drained(self) -> None:
-        """Return when no job of the served queues is due, running or waiting for a retry."""
-        ...
-
-    async def prune(self, before: datetime, gone: Callable[[Job], None]) -> datetime | None:
-        """Remove jobs that were completed or cancelled before that time, telling `gone` of each. Return when the
-        first of those that stay ended."""
-        ...
-
-    # Where hosts share a store
-
-    def orphaned_jobs(self) -> AsyncIterator[list[Job]]:
-        """The jobs that an earlier pool of this host left in `processing`."""
-        ...
-
-    def runs_elsewhere(self, job: Job) -> bool:
-        """Whether `job`, which is processing, is in the hands of a pool that has to be told through the store."""
-        ...
-
-    def attach(self, pool: PoolControl) -> None:
-        """Pass on to `orders` what comes through the store for the pool that serves it."""
-        ...
-
     async def pools(self) -> list[PoolInfo]:
-        """The pools of all hosts, where the store knows of them."""
+        """The pools of all hosts, where hosts share the store."""
         ...
 
     async def stop_pools(self, runs: Sequence[str], *, now: bool, leave_running: bool) -> None:
-        """Stop the pools of any host that these starts name, and return when they are gone."""
+        """Stop the pools of any host whose `PoolInfo.run` is one of `runs`, and return when they are gone."""
+        ...
+
+    def runs_elsewhere(self, job: Job) -> bool:
+        """Whether `job`, which is processing, is run by a pool that has to be asked through the store."""
         ...
 
     def subscribe(self, on_change: OnChange, on_removal: OnRemoval | None = None) -> Unsubscribe:
         """Call `on_change` with each job after each durable change of state, `on_removal` with the id of each that
         was removed."""
+        ...
+
+
+class PoolStore(Store, Protocol):
+    """A store that is opened by the pool which serves it."""
+
+    run_id: str
+    """Names this opening of the store among all others; the first part of every attempt's token."""
+    max_interruptions: int
+    """A job that was interrupted so many times is dead."""
+
+    async def __aenter__(self) -> Self: ...
+
+    def attach(self, pool: PoolControl) -> None:
+        """Let `pool` be what the store asks where another host wants something of the pool that serves it."""
+        ...
+
+    async def claim(self, worker: int) -> Job:
+        """Wait for the next job that is due, and claim it for worker slot `worker`."""
+        ...
+
+    async def settle(self, job: Job, outcome: Outcome) -> Job:
+        """The attempt that `claim` began is over. Subscribers are called once that is durable."""
+        ...
+
+    async def flush(self) -> None:
+        """Return once everything that was settled is durable. Raises `StoreError` if that cannot be now."""
+        ...
+
+    def orphaned_jobs(self) -> AsyncIterator[list[Job]]:
+        """The jobs that an earlier pool of this host left in `processing`."""
+        ...
+
+    async def wait_drained(self) -> None:
+        """Return when no job of the served queues is due, running or waiting for a retry."""
+        ...
+
+    async def prune(self, before: datetime, on_removal: Callable[[Job], None]) -> datetime | None:
+        """Remove jobs that were completed or cancelled before that time, calling `on_removal` with each. Return when
+        the first of those that stay ended."""
         ...

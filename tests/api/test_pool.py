@@ -376,14 +376,15 @@ async def test_a_command_that_kills_its_pool_every_time_is_dead_in_the_end(confi
 
 
 async def test_a_command_left_running_is_adopted_and_its_true_end_recorded(
-    config: Config, ready: Pipe, go: Pipe
+    config: Config, ready: Pipe, go: Pipe, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "aqueue")
     async with Pool(config=config) as pool:
         await pool.enqueue(f"echo one; echo > {ready.path}; read x < {go.path}; echo $x; echo two >&2; exit 7", id="a")
         await ready.read()
         await soon(pool.stop(leave_running=True))
     async with Pool(config=config) as pool:
-        assert pool.recovered == ["adopted 1 running command of an earlier pool"]
+        assert "adopted 1 running command of an earlier pool" in caplog.messages
         job = await pool.get("a")
         assert (job.state, job.stdout, len(job.history)) == (State.PROCESSING, "one\n", 1)
         go.write()

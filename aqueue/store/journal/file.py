@@ -1,6 +1,6 @@
 """The append-only JSON Lines file that is the store: group commit, recovery, compaction.
 
-The last line for an id wins; `aqueue.store.journal.records` says what lines there are. Lines that arrive while a write is under
+The last line for an id wins; `aqueue.store.journal.records` says what lines there are. Lines that arrive while a write is
 way share the next write and its fsync. After a failed write the file is cut back to where it was known to be good;
 after a failed fsync nothing that this file descriptor wrote is trusted any more, and the file has to be written anew.
 """

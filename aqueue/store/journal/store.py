@@ -6,6 +6,7 @@ store holds its lock, so there is one owner at a time. Output is not kept in mem
 
 import asyncio
 import itertools
+import logging
 import os
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -31,15 +32,15 @@ from aqueue.store.protocol import Counts, PoolControl, Query
 from aqueue.store.subscriptions import OnChange, OnRemoval, Subscribers, Unsubscribe
 from aqueue.system.posix import private_directory, try_lock
 
+_log = logging.getLogger("aqueue.store.journal")
+
 
 class JournalStore:
-    """See `aqueue.store.protocol.Store`."""
+    """See `aqueue.store.protocol.PoolStore`."""
 
     def __init__(self, path: Path, *, max_interruptions: int = 5, queues: frozenset[str] = frozenset()) -> None:
         self.path = path
         self.run_id = os.urandom(5).hex()
-        self.notes: list[str] = []
-        self.report: Callable[[str], None] = lambda line: None
         self._queues = queues
         self.max_interruptions = max_interruptions
         self._jobs: dict[str, Job] = {}
@@ -53,7 +54,6 @@ class JournalStore:
             committed=self._committed,
             compact=self._compact,
             alive=lambda: len(self._jobs),
-            report=lambda line: self.report(line),
         )
         self._scheduled: Dispatcher | None = None
         self._lock = -1
@@ -87,7 +87,7 @@ class JournalStore:
         for job in self._jobs.values():
             self._counts[job.queue][job.state] += 1
         if contents.torn:
-            self.notes.append(f"the end of the journal was torn by a crash; it is kept in {contents.torn}")
+            _log.info("the end of the journal was torn by a crash; it is kept in %s", contents.torn)
         self._writer.start()
         return self
 
@@ -266,7 +266,7 @@ class JournalStore:
         finally:
             unsubscribe()
 
-    async def prune(self, before: datetime, gone: Callable[[Job], None]) -> datetime | None:
+    async def prune(self, before: datetime, on_removal: Callable[[Job], None]) -> datetime | None:
         oldest: datetime | None = None
         states = frozenset({State.COMPLETED, State.CANCELLED})
         # With the limit, the search is over before it comes to a backlog that is behind them.
@@ -277,7 +277,7 @@ class JournalStore:
                 for job in await self.remove([name for name, time in times.items() if time < before]):
                     if job.id == made_id(job.seq):
                         self._ids.removed.discard(job.id)  # there may be millions, and none is made twice
-                    gone(job)
+                    on_removal(job)
                     del times[job.id]
             oldest = min([*([oldest] if oldest else []), *times.values()], default=None)
         return oldest
@@ -291,7 +291,7 @@ class JournalStore:
         return False
 
     def attach(self, pool: PoolControl) -> None:
-        pass
+        """Nobody else asks anything of a directory's pool through the store."""
 
     async def pools(self) -> list[PoolInfo]:
         return []

@@ -6,6 +6,7 @@ error, facts are kept, nothing new is claimed (`healthy`), and the disk is tried
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from anyio import move_on_after
@@ -15,6 +16,7 @@ from aqueue.jobs.job import Job
 from aqueue.store.journal.file import Journal
 from aqueue.store.journal.records import NOTHING
 
+_log = logging.getLogger("aqueue.store.journal")
 LINGER = 0.003
 """Seconds for which results that nobody waits for wait for others to share their fsync."""
 RETRY_EVERY = 1.0
@@ -66,7 +68,6 @@ class Writer:
         committed: Callable[[Entry], Awaitable[None]],
         compact: Callable[[], Awaitable[None]],
         alive: Callable[[], int],
-        report: Callable[[str], None],
     ) -> None:
         self.trouble: str | None = None
         self.healthy = asyncio.Event()
@@ -75,7 +76,6 @@ class Writer:
         self._committed = committed
         self._compact = compact
         self._alive = alive
-        self._report = report
         self._entries: list[Entry] = []
         self._work = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -222,12 +222,12 @@ class Writer:
             await self._journal.sync()
         self.trouble = None
         self.healthy.set()
-        self._report("the store can be written again")
+        _log.warning("the store can be written again")
 
     def _refused(self, group: list[Entry], error: StoreError) -> None:
         """Tell the askers, keep the facts, and try again later."""
         if self.trouble is None:
-            self._report(f"nothing new is started until the store can be written again: {error}")
+            _log.warning("nothing new is started until the store can be written again: %s", error)
         self.trouble = str(error)
         self.healthy.clear()
         facts = []

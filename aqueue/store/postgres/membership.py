@@ -6,6 +6,7 @@ Leases are judged by the database's clock, and kept by this host's monotonic one
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, Protocol
@@ -22,6 +23,7 @@ from aqueue.store.postgres.traffic import Held
 from aqueue.store.protocol import PoolControl
 from aqueue.system import clock
 
+_log = logging.getLogger("aqueue.store.postgres")
 SWEEP = 30.0
 """Seconds between two looks at everything that a notice should have told of."""
 _BEATS = 4
@@ -50,8 +52,6 @@ class Member(Protocol):
 
     @property
     def info(self) -> PoolInfo: ...
-
-    def report(self, line: str) -> None: ...
 
     def well(self) -> None: ...
 
@@ -134,7 +134,7 @@ class Membership:
     async def _start_over(self, connection: Connection) -> None:
         """Come back as a pool without jobs: those that it had are another's now, and may be claimed by this one again
         only when their commands have ended here."""
-        self._pool.report("this pool was silent for longer than its lease, or its tables were emptied: it starts over")
+        _log.warning("this pool was silent for longer than its lease, or its tables were emptied: it starts over")
         self._pool.fence.end_commands("interrupted: the lease of its pool ran out")
         await self._pool.exchange.all_ended()
         async with self._entering:

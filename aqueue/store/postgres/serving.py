@@ -1,6 +1,7 @@
 """What a pool keeps going beside its workers: their traffic with the database, its heartbeat, and its guard."""
 
 import asyncio
+import logging
 import os
 import socket
 import uuid
@@ -22,6 +23,7 @@ from aqueue.store.postgres.timekeeping import Clock
 from aqueue.store.protocol import PoolControl
 from aqueue.system import platform
 
+_log = logging.getLogger("aqueue.store.postgres")
 _LAST_WORDS = 5.0
 """Seconds in which the last results must be stored when a pool ends."""
 
@@ -38,9 +40,8 @@ class Serving:
         run: str,
         announce: Callable[[Job], None],
         rescue: Callable[[Connection], Awaitable[None]],
-        report: Callable[[str], None],
     ) -> None:
-        """`run` names this start of the pool; `announce` hears of changed jobs, `report` of trouble; `rescue` looks
+        """`run` names this start of the pool; `announce` hears of changed jobs; `rescue` looks
         after pools that have fallen silent."""
         self.clock = Clock()
         self.fence = Fence(config.folder, config.lease, config.kill_after)
@@ -50,7 +51,6 @@ class Serving:
         self._links = links
         self._folder = config.folder
         self._lease = config.lease
-        self._report = report
         self._rescue = rescue
         self._base = PoolInfo(
             pid=os.getpid(),
@@ -105,7 +105,7 @@ class Serving:
                     with patience(connection, _LAST_WORDS):
                         await self.membership.leave(connection)
         except (TimeoutError, StoreError) as error:
-            self._report(f"the pool could not take its leave: {str(error) or 'the database does not answer'}")
+            _log.warning(f"the pool could not take its leave: {str(error) or 'the database does not answer'}")
         finally:
             self.exchange.close()
             self._links.abandon()
@@ -125,7 +125,7 @@ class Serving:
     def _ended(self, task: "asyncio.Task[None]") -> None:
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            self._report(f"{task.get_name()} failed, the pool stops: {error!r}")
+            _log.warning(f"{task.get_name()} failed, the pool stops: {error!r}")
             if self.orders is not None:
                 self.orders.request_stop()
 
@@ -133,11 +133,7 @@ class Serving:
         """A heartbeat has been written."""
         if self.trouble is not None:
             self.trouble = None
-            self._report("the database is there again")
-
-    def report(self, line: str) -> None:
-        """Something a person should know."""
-        self._report(line)
+            _log.warning("the database is there again")
 
     def _cut_off(self, error: StoreError) -> None:
         self.exchange.lost()
@@ -145,12 +141,12 @@ class Serving:
 
     def _failed(self, error: StoreError) -> None:
         if self.trouble is None:
-            self._report(f"{error}; trying again")
+            _log.warning(f"{error}; trying again")
         self.trouble = str(error)
 
     def _late(self, job: Job) -> None:
         attempt = f"attempt {len(job.history)} of job {job.id}"
-        self._report(f"{attempt} ended here too late: another pool has taken the job; its result is not counted")
+        _log.warning(f"{attempt} ended here too late: another pool has taken the job; its result is not counted")
 
     def _home(self) -> str:
         """A name for the directory that no other host's has."""

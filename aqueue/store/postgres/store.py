@@ -5,6 +5,7 @@ What a pool needs all the time has connections of its own (`serving`), and so ha
 """
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import suppress
@@ -31,6 +32,7 @@ from aqueue.store.protocol import Counts, PoolControl, Query
 from aqueue.store.subscriptions import OnChange, OnRemoval, Subscribers, Unsubscribe
 from aqueue.system.posix import private_directory
 
+_log = logging.getLogger("aqueue.store.postgres")
 _PATIENCE = 10.0
 """Seconds in which the database must take results that are waited for."""
 _LOOK = 1.0
@@ -53,17 +55,13 @@ class PostgresStore:
     def __init__(self, config: Config, *, queues: frozenset[str] = frozenset(), serve: bool = True) -> None:
         """With `serve` a pool's, else a question's."""
         self.run_id = os.urandom(5).hex()
-        self.report: Callable[[str], None] = lambda line: None
         self.max_interruptions = config.max_interruptions
-        self.notes: list[str] = []
         self._folder = config.folder
         self._queues = queues
         self._subscribers = Subscribers()
         self._adding = asyncio.Lock()
         self._links = Links(config.store, many=serve)
-        self._waiting = Waiting(
-            self._links, others=self._hear, missed=self._may_have_missed, report=lambda line: self.report(line)
-        )
+        self._waiting = Waiting(self._links, others=self._hear, missed=self._may_have_missed)
         self._serving = (
             Serving(
                 config,
@@ -72,7 +70,6 @@ class PostgresStore:
                 run=self.run_id,
                 announce=self._changed,
                 rescue=self._rescue,
-                report=lambda line: self.report(line),
             )
             if serve
             else None
@@ -194,13 +191,13 @@ class PostgresStore:
             self._waiting.tell(job.id)
         return removed
 
-    async def prune(self, before: datetime, gone: Callable[[Job], None]) -> datetime | None:
+    async def prune(self, before: datetime, on_removal: Callable[[Job], None]) -> datetime | None:
         wrong = self._pool.clock.now() - utc_now()
         before += wrong
         while True:
             expired, oldest = await self._links.change(lambda link: steering.expire(link, before, _PRUNED))
             for job in expired:
-                gone(job)
+                on_removal(job)
                 self._subscribers.publish_removal(job.id)
             if len(expired) < _PRUNED:
                 return oldest - wrong if oldest else None
@@ -273,7 +270,7 @@ class PostgresStore:
 
     async def _rescue(self, connection: Connection) -> None:
         for line in await rescue.rescue(connection, self.max_interruptions):
-            self.report(line)
+            _log.warning("%s", line)
 
     # Who wants to know
 

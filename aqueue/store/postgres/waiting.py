@@ -4,6 +4,7 @@ A notice says that it is time to look; since one may be lost, everybody looks no
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -14,6 +15,7 @@ from aqueue.store.postgres.links import Links
 from aqueue.store.postgres.listening import Listening
 from aqueue.store.postgres.notices import Ended, Left, Notice
 
+_log = logging.getLogger("aqueue.store.postgres")
 _PAUSE = 1.0
 """Seconds until listening begins again after it failed as it should not have."""
 
@@ -27,13 +29,11 @@ class Waiting:
         *,
         others: Callable[[Notice], None],
         missed: Callable[[], None],
-        report: Callable[[str], None],
     ) -> None:
-        """`missed` is called when notices may have been missed; `report` hears of what should not have happened."""
+        """`missed` is called when notices may have been missed."""
         self._links = links
         self._others = others
         self._missed = missed
-        self._report = report
         self._ended: dict[str, set[asyncio.Event]] = {}
         self._pool_left = asyncio.Event()
         self._closed = False
@@ -52,7 +52,7 @@ class Waiting:
                 await self._links.held(listening.run_on, lambda error: None)
                 return
             except Exception as error:
-                self._report(f"listening for notices failed, and begins again: {error!r}")
+                _log.warning("listening for notices failed, and begins again: %r", error)
             await asyncio.sleep(_PAUSE)
 
     def tell(self, name: str) -> None:
