@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from aqueue import layout
 from aqueue.cli import session
 from aqueue.errors import printable
 from aqueue.settings import store_url
@@ -55,7 +56,7 @@ def _check_directory(path: Path, *, repair: bool) -> None:
         session.hint(f"there is no store at {path}: nothing to check")
         return
     private_directory(path)
-    if try_lock(path / "lock") is None:  # held until this process ends
+    if try_lock(path / layout.LOCK) is None:  # held until this process ends
         raise PoolRunning(f"a pool or another command has the store {path}: aqueue worker stop")
     found = IntegrityCheck(path)
     session.print_lines(map(printable, found.problems))

@@ -8,6 +8,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
+from aqueue import layout
 from aqueue.attempts.files import output_name
 from aqueue.cli import session
 from aqueue.cli.options import IdArgument, JsonOption
@@ -69,7 +70,7 @@ def _get(job_id: str) -> Job:
 
 
 def _output_file(store: Path, job: Job, attempt: int, stderr: bool) -> Path:
-    return store / "output" / output_name(job.seq, attempt, "err" if stderr else "out")
+    return store / layout.OUTPUT / output_name(job.seq, attempt, "err" if stderr else "out")
 
 
 def _opened(path: Path) -> BinaryIO | None:

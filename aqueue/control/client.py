@@ -14,6 +14,7 @@ from typing import Self
 
 import msgspec
 
+from aqueue import layout
 from aqueue.control import wire
 from aqueue.control.requests import (
     Done,
@@ -120,7 +121,7 @@ class Client:
             while self._line.recv(4096):
                 pass
             self._hang_up()
-            while (lock := platform.try_lock(self.folder / "lock")) is None:
+            while (lock := platform.try_lock(self.folder / layout.LOCK)) is None:
                 if deadline is not None and time.monotonic() > deadline:
                     raise TimeoutError
                 time.sleep(0.01)
@@ -225,7 +226,7 @@ class Client:
     def _door_opens(self, deadline: float) -> bool:
         """Whether whoever holds the store is a pool that opens its door, and not a command that lets go soon."""
         while not self._connect():
-            lock = platform.try_lock(self.folder / "lock")
+            lock = platform.try_lock(self.folder / layout.LOCK)
             if lock is not None:
                 os.close(lock)
                 return False
@@ -280,6 +281,6 @@ def _pause(deadline: float | None) -> None:
 def registered_pool(store: Path) -> PoolInfo | None:
     """The pool that the registry of the store names."""
     try:
-        return msgspec.json.decode((store / "pool.json").read_bytes(), type=PoolInfo)
+        return msgspec.json.decode((store / layout.REGISTRY).read_bytes(), type=PoolInfo)
     except (OSError, *UNREADABLE):
         return None

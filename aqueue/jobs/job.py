@@ -28,6 +28,8 @@ class State(StrEnum):
 
 FINAL_STATES = frozenset({State.COMPLETED, State.DEAD, State.CANCELLED})
 WAITING_STATES = frozenset({State.PENDING, State.FAILED})
+PRUNED_STATES = frozenset({State.COMPLETED, State.CANCELLED})
+"""What the retention removes: a dead job stays until somebody retries or removes it."""
 
 
 class Attempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -69,8 +71,8 @@ class Outcome(msgspec.Struct, frozen=True):
         return self.exit_code == 0 and self.error is None and not self.interrupted and not self.cancelled
 
 
-class Job(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A job as it stands after its latest change.
+class Job(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="job"):
+    """A job as it stands after its latest change. Wherever it is written as JSON, it says that it is one.
 
     `seq` is its number in order of arrival and never used again; files are named by it. `run_at` is None
     for as soon as possible; `delay` is how many seconds before `run_at` it was put in line, None where a time

@@ -91,3 +91,9 @@ def retried(job: Job, *, now: datetime) -> Job:
     if job.state not in (State.DEAD, State.CANCELLED):
         raise InvalidRequest(f"job {job.id} is {job.state}: only a dead or cancelled job can be retried")
     return replace(job, state=State.PENDING, attempts=0, interruptions=0, updated_at=now, run_at=now, delay=0.0)
+
+
+def check_removable(job: Job) -> None:
+    """Raise `InvalidRequest` unless `job` may be removed."""
+    if job.state is State.PROCESSING:
+        raise InvalidRequest(f"job {job.id} is processing: cancel it before you remove it")

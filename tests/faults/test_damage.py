@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-BAD = b'{"id":"two","seq":2,"com\x00mand":\n'
+BAD = b'{"type":"job","id":"two","seq":2,"com\x00mand":\n'
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_a_repair_of_a_batch_that_says_it_is_longer_than_it_is_keeps_every_job(b
     pool.kill()
     pool.wait()
     data = journal(broken).read_bytes()
-    journal(broken).write_bytes(data.replace(b'"together":4', b'"together":9'))
+    journal(broken).write_bytes(data.replace(b'"jobs":4', b'"jobs":9'))
     assert "line 3" in refused(broken, "list")
     status, output = broken.run("doctor")
     assert status == 1

@@ -134,7 +134,7 @@ def test_a_command_whose_start_could_not_be_stored_is_not_run_a_second_time_besi
 def test_a_compaction_that_fails_leaves_the_store_as_it_is_and_in_service(broken: Any, outage: Path) -> None:
     fault = {"call": "replace", "do": "fail", "error": "EIO", "file": "jobs.new", "until_gone": str(outage)}
     outage.touch()
-    broken.pool(fault={**fault, "set": {"aqueue.store.journal.writer._COMPACT_AT": 5}})
+    broken.pool(fault={**fault, "set": {"aqueue.store.journal.group_commit.COMPACT_AT": 5}})
     for number in range(20):
         broken.enqueue(f"echo {number}", id=f"n{number}")
     assert [broken.ended(f"n{number}").stdout for number in range(20)] == [f"{number}\n" for number in range(20)]
@@ -147,7 +147,7 @@ def test_after_a_compaction_whose_new_name_cannot_be_made_durable_nothing_is_ack
 ) -> None:
     broken.enqueue("true", id="first", delay=3600)
     fault = {"call": "fsync", "do": "fail", "file": str(broken.store), "until_gone": str(outage)}
-    pool = broken.pool("--count", "1", fault={**fault, "set": {"aqueue.store.journal.writer._COMPACT_AT": -1000}})
+    pool = broken.pool("--count", "1", fault={**fault, "set": {"aqueue.store.journal.group_commit.COMPACT_AT": -1000}})
     outage.touch()
     acknowledged = {"first"}
     acknowledged |= until_refused(broken, "true", "written anew")

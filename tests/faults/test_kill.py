@@ -32,7 +32,7 @@ COMPACTION = [
     ("replace", 1, "kill before"),
     ("replace", 1, "kill after"),
 ]
-EARLY = {"aqueue.store.journal.writer._COMPACT_AT": 10}
+EARLY = {"aqueue.store.journal.group_commit.COMPACT_AT": 10}
 """Compaction from ten lines on."""
 
 
