@@ -115,7 +115,7 @@ def test_what_is_no_file_of_settings_holds_up_nobody_below_it(home: Path, tmp_pa
 def test_without_a_home_what_is_named_is_enough(tmp_path: Path) -> None:
     write(tmp_path / "mine.toml", "[aqueue]\nworkers = 7\n")
     look = (
-        "import os\n"
+        "import hashlib, os\n"  # while this user may still read them
         "from aqueue.errors import AqueueError\n"
         "from aqueue.settings.config import load_config\n"
         "os.setuid(54321)  # who has no entry in the system's list of users\n"
