@@ -15,8 +15,9 @@ from aqueue.attempts.files import AttemptFiles
 from aqueue.control import requests
 from aqueue.control.requests import Find, Ids, Jobs, Overview, Part, Request, Slot
 from aqueue.errors import AqueueError, InvalidJob, InvalidRequest
+from aqueue.jobs.fields import check_name
 from aqueue.jobs.job import FINAL_STATES, Job, State
-from aqueue.jobs.spec import JobSpec, check_name
+from aqueue.jobs.spec import NewJob
 from aqueue.pool.workers import Workers
 from aqueue.store.pool_info import PoolInfo
 from aqueue.store.protocol import Query, Store
@@ -51,7 +52,7 @@ class Session:
         self.store = store
         self.files = files
         self.host = host
-        self._specs: list[JobSpec] = []
+        self._specs: list[NewJob] = []
         self._records: list[Job] = []
         self._refused = False
         """Whether the rest of a batch is still to come that was refused already."""
