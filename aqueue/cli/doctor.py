@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from aqueue.cli import session
+from aqueue.cli import context, output
 from aqueue.errors import printable
 from aqueue.settings import store_url
 from aqueue.settings.config import Config
@@ -16,6 +16,7 @@ app = typer.Typer(rich_markup_mode="rich")
 
 @app.command("doctor")
 def doctor(
+    ctx: typer.Context,
     repair: Annotated[
         bool, typer.Option("--repair", help="Keep what is readable, and put the rest aside, in a directory.")
     ] = False,
@@ -25,7 +26,7 @@ def doctor(
 
     The exit status is 0 if all is well or was mended, else 1. On a directory no pool may be running.
     """
-    config = session.settings().config
+    config = context.settings(ctx).config
     if config.shared:
         _check_database(config, repair=repair)
     else:
@@ -36,13 +37,13 @@ def _check_database(config: Config, *, repair: bool) -> None:
     from aqueue.store.open import check_database
 
     problems, done, count = asyncio.run(check_database(config, repair=repair))
-    session.print_lines(map(printable, problems))
+    output.print_lines(map(printable, problems))
     for line in done:
-        session.hint(line)
+        output.hint(line)
     if not problems:
-        session.hint(f"{store_url.redacted(config.store)} is whole: {_jobs(count)}")
+        output.hint(f"{store_url.redacted(config.store)} is whole: {_jobs(count)}")
     elif not done:
-        session.hint(f"problems: {len(problems)}; aqueue doctor --repair queues again what silent pools had")
+        output.hint(f"problems: {len(problems)}; aqueue doctor --repair queues again what silent pools had")
         raise typer.Exit(1)
 
 
@@ -52,21 +53,21 @@ def _check_directory(path: Path, *, repair: bool) -> None:
     from aqueue.system.posix import private_directory, try_lock
 
     if not path.exists():
-        session.hint(f"there is no store at {path}: nothing to check")
+        output.hint(f"there is no store at {path}: nothing to check")
         return
     private_directory(path)
     if try_lock(path / "lock") is None:  # held until this process ends
         raise PoolRunning(f"a pool or another command has the store {path}: aqueue worker stop")
     found = IntegrityCheck(path)
-    session.print_lines(map(printable, found.problems))
+    output.print_lines(map(printable, found.problems))
     if not found.problems:
-        session.hint(f"{path} is whole: {_jobs(len(found.seqs))}")
+        output.hint(f"{path} is whole: {_jobs(len(found.seqs))}")
     elif not repair:
-        session.hint(f"problems: {len(found.problems)}; aqueue doctor --repair keeps what is readable")
+        output.hint(f"problems: {len(found.problems)}; aqueue doctor --repair keeps what is readable")
         raise typer.Exit(1)
     else:
         aside = found.repair()
-        session.hint(f"mended: {_jobs(len(found.seqs))} in it" + (f"; the rest is in {aside}" if aside else ""))
+        output.hint(f"mended: {_jobs(len(found.seqs))} in it" + (f"; the rest is in {aside}" if aside else ""))
 
 
 def _jobs(count: int) -> str:

@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,14 +10,14 @@ import typer
 from msgspec.structs import replace
 from typer.core import TyperCommand
 
-from aqueue.cli import session, specs
+from aqueue.cli import context, output, specs
 from aqueue.cli.options import AtOption, DelayOption, JsonOption, LimitOption, QueueOption
+from aqueue.control.batches import enqueue_requests
 from aqueue.control.requests import Enqueue
 from aqueue.errors import InvalidJob, InvalidRequest
-from aqueue.jobs.job import Job, State
+from aqueue.jobs.job import State
 from aqueue.jobs.spec import JobSpec
 
-CHUNK = 1000
 LONG_BATCH = 5000
 """Jobs in a batch from which a terminal shows a progress bar."""
 
@@ -64,32 +63,27 @@ def enqueue(
     The words after -- are a program and its arguments: aqueue enqueue -- ffmpeg -i 'my film.mp4' out.webm
     """
     given = _fields({**ctx.params, "id": job_id})
-    loaded = session.settings()
+    loaded = context.settings(ctx)
     defaults = loaded.config.job_defaults(cwd=os.getcwd())
 
     def stamp(spec: JobSpec) -> JobSpec:
         return (_filled(spec, given) if given else spec).with_defaults(defaults)
 
     source = _source(ctx.meta.get("words"), job, command, file, stamp, single="id" in given)
-    with session.connect(loaded) as client:
-        queued = list(session.jobs_in(client.ask(_requests(source, if_absent))))
+    with context.connect(ctx, loaded) as client:
+        queued = list(client.jobs(_requests(source, if_absent)))
         wait = wait and bool(queued)  # to wait for no ids is to wait for every job
         if not (wait and as_json):
-            _print(queued, as_json)
+            output.print_jobs(queued, as_json=as_json)
         if wait:
             sys.stdout.flush()
-            ended = {job.id: job for job in client.wait([job.id for job in queued], None)}
+            from aqueue.control.waiting import wait_for_jobs
+
+            ended = {job.id: job for job in wait_for_jobs(client, [job.id for job in queued])}
             queued = [ended[job.id] for job in queued]
             if as_json:
-                _print(queued, as_json)
-            raise typer.Exit(next((session.exit_status(job) for job in queued if job.state is not State.COMPLETED), 0))
-
-
-def _print(jobs: list[Job], as_json: bool) -> None:
-    if as_json:
-        session.print_records(jobs)
-    else:
-        session.print_lines(job.id for job in jobs)
+                output.print_records(queued)
+            raise typer.Exit(next((output.exit_status(job) for job in queued if job.state is not State.COMPLETED), 0))
 
 
 def _fields(options: dict[str, Any]) -> dict[str, object]:
@@ -162,22 +156,18 @@ def _lines(file: Path | None, stamp: specs.Stamp) -> Iterator[JobSpec]:
 
 
 def _requests(source: Iterable[JobSpec], if_absent: bool) -> Iterator[Enqueue]:
-    """The batch in chunks, each but the last with `more`; a bar on a terminal shows a long one's progress."""
-    jobs = iter(source)
-    chunk = list(islice(jobs, CHUNK))
+    """The batch as requests; a bar on a terminal shows a long one's progress."""
     bar, sent = None, 0
     try:
-        while following := list(islice(jobs, CHUNK)):
+        for request in enqueue_requests(source, if_absent=if_absent):
             if bar is None and sent >= LONG_BATCH and sys.stderr.isatty():
                 from aqueue.cli.progress import CountBar
 
                 bar = CountBar("queueing")
-            yield Enqueue(chunk, if_absent=if_absent, more=True)
-            sent += len(chunk)
+            yield request
+            sent += len(request.specs)
             if bar:
                 bar.show(sent)
-            chunk = following
-        yield Enqueue(chunk, if_absent=if_absent)
     finally:
         if bar:
             bar.close()  # also where a bad line ends it: the bar hides the cursor

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from aqueue import __version__
 from aqueue.api.pool import Pool
-from aqueue.cli import session
+from aqueue.cli import output
 from aqueue.cli.log import TextLine, json_line
 from aqueue.errors import PoolGone, printable
 from aqueue.jobs.job import Job, State
@@ -61,7 +61,7 @@ class _PoolLog(logging.Handler):
         text = record.getMessage()
         if record.levelno >= logging.WARNING:
             with suppress(OSError):
-                session.hint(text)
+                output.hint(text)
         elif self._early is not None:
             self._early.append(text)
         else:
@@ -127,7 +127,7 @@ class _Foreground:
         """Something about the pool: part of the log for a person, and beside it where the log is JSON."""
         if self._as_json:
             with suppress(OSError):
-                session.hint(text)
+                output.hint(text)
         else:
             self._print([printable(text)])
 

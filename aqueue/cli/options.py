@@ -6,7 +6,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from aqueue.cli.session import complete_ids, complete_queues
+from aqueue.cli.completion import complete_ids, complete_queues
 from aqueue.jobs.job import State
 from aqueue.units import parse_duration, parse_time
 

@@ -5,7 +5,6 @@ array or in an object by id. What is missing gets its default; what cannot be un
 """
 
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,50 +12,41 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from aqueue.cli import session
+from aqueue.cli import context, output
 from aqueue.cli.options import JsonOption
 from aqueue.cli.specs import shown
-from aqueue.control.requests import Find, Import
+from aqueue.control.batches import import_requests
+from aqueue.control.requests import Find
 from aqueue.errors import UNREADABLE, DuplicateJob, InvalidJob, printable
 from aqueue.jobs.job import Attempt, Job, State, utc_now
 from aqueue.jobs.spec import Defaults, JobSpec, check_range, first_duplicate
-
-CHUNK = 1000
 
 app = typer.Typer(rich_markup_mode="rich")
 
 
 @app.command("export")
-def export(as_json: JsonOption = False) -> None:
+def export(ctx: typer.Context, as_json: JsonOption = False) -> None:
     """Print all records as one JSON array (with or without --json)."""
-    session.print_records(session.ask_jobs(Find(output=True)))
+    output.print_records(context.jobs(ctx, Find(output=True)))
 
 
 @app.command("import")
 def import_jobs(
+    ctx: typer.Context,
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="A JSON array of records, or an object by id; - is stdin.")
     ],
     as_json: JsonOption = False,
 ) -> None:
     """Store the records of an export or of a simple JSON queue, all or none, and print their ids."""
-    loaded = session.settings()
+    loaded = context.settings(ctx)
     try:
         data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     except OSError as error:
         raise InvalidJob(f"{file}: cannot read this file: {error.strerror}") from None
     jobs = read_records(data, "stdin" if str(file) == "-" else str(file), loaded.config.job_defaults())
-    with session.connect(loaded) as client:
-        stored = session.jobs_in(client.ask(_requests(jobs)))
-        if as_json:
-            session.print_records(stored)
-        else:
-            session.print_lines(job.id for job in stored)
-
-
-def _requests(jobs: list[Job]) -> Iterator[Import]:
-    for start in range(0, max(len(jobs), 1), CHUNK):
-        yield Import(jobs[start : start + CHUNK], more=start + CHUNK < len(jobs))
+    with context.connect(ctx, loaded) as client:
+        output.print_jobs(client.jobs(import_requests(jobs)), as_json=as_json)
 
 
 def read_records(data: bytes, name: str, defaults: Defaults) -> list[Job]:
@@ -89,7 +79,7 @@ def _job(record: object, place: str, defaults: Defaults, now: datetime) -> Job:
     place = f"{place} ({printable(known['id'][:128])})"
     unknown = sorted(known.keys() - _FIELDS - _DERIVED)
     if unknown:
-        session.hint(f"{place}: left out {', '.join(printable(name) for name in unknown)}, unknown to aqueue")
+        output.hint(f"{place}: left out {', '.join(printable(name) for name in unknown)}, unknown to aqueue")
     fields: dict[str, Any] = {
         "queue": defaults.queue,
         "max_retries": defaults.max_retries,

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 from msgspec.structs import replace
 
-from aqueue.errors import InvalidRequest
+from aqueue.errors import InvalidJob, InvalidRequest
 from aqueue.jobs.backoff import backoff_delay
 from aqueue.jobs.job import WAITING_STATES, Attempt, Job, Outcome, State
-from aqueue.jobs.spec import JobSpec
+from aqueue.jobs.spec import JobSpec, check_name
 
 _SHARED = sorted(set(JobSpec.__struct_fields__) - {"command", "id", "delay", "run_at"})
 
@@ -88,6 +88,25 @@ def retried(job: Job, *, now: datetime) -> Job:
 
     Raises `InvalidRequest` in any other state.
     """
+    check_retryable(job)
+    return replace(job, state=State.PENDING, attempts=0, interruptions=0, updated_at=now, run_at=now, delay=0.0)
+
+
+def check_retryable(job: Job) -> None:
+    """Raise `InvalidRequest` unless `job` may be retried."""
     if job.state not in (State.DEAD, State.CANCELLED):
         raise InvalidRequest(f"job {job.id} is {job.state}: only a dead or cancelled job can be retried")
-    return replace(job, state=State.PENDING, attempts=0, interruptions=0, updated_at=now, run_at=now, delay=0.0)
+
+
+def check_removable(job: Job) -> None:
+    """Raise `InvalidRequest` unless `job` may be removed."""
+    if job.state is State.PROCESSING:
+        raise InvalidRequest(f"job {job.id} is processing: cancel it before you remove it")
+
+
+def check_importable(job: Job) -> None:
+    """Raise `InvalidJob` unless `job`, which comes from elsewhere, may be stored as it is."""
+    check_name("id", job.id)
+    check_name("queue", job.queue)
+    if job.state is State.PROCESSING:
+        raise InvalidJob(f"job {job.id} is processing: only a job that waits or has ended can be imported")

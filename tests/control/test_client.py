@@ -1,14 +1,18 @@
-"""The command line's side of the door: the same answers with a pool and without one."""
+"""The blocking client: the same answers with a pool and without one."""
 
 import socket
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from aqueue.control.client import Client, registered_pool
-from aqueue.control.requests import Cancel, Enqueue, Find, Get, Jobs, Overview, Remove, Retry, Status, Watch
+from aqueue.control.client import Client
+from aqueue.control.registry import registered_pool
+from aqueue.control.requests import Cancel, Enqueue, Find, Get, Remove, Request, Retry, Watch
+from aqueue.control.stopping import stop_pool
+from aqueue.control.waiting import wait_for_jobs
 from aqueue.errors import DamagedStore, DuplicateJob, InvalidRequest, PoolGone, UnknownJob, WaitTimeout
 from aqueue.jobs.job import Job
 from aqueue.jobs.spec import Defaults, JobSpec
@@ -21,9 +25,8 @@ def spec(command: str = "true", **fields: object) -> JobSpec:
     return JobSpec(**{"command": command, **fields}).with_defaults(Defaults(max_retries=0))  # type: ignore[arg-type]
 
 
-def jobs(client: Client, *requests: object) -> list[Job]:
-    parts = client.ask(*requests)  # type: ignore[arg-type]
-    return [job for part in parts if isinstance(part, Jobs) for job in part.jobs]
+def jobs(client: Client, request: Request | Iterable[Request]) -> list[Job]:
+    return list(client.jobs(request))
 
 
 @pytest.fixture(params=["without a pool", "with a pool"])
@@ -39,10 +42,9 @@ def test_the_same_is_answered_with_a_pool_and_without(client: Client) -> None:
         assert [job.id for job in jobs(client, Get(["b", "a"]))] == ["b", "a"]
         assert [job.state for job in jobs(client, Cancel(["a"]))] == ["cancelled"]
         assert [job.state for job in jobs(client, Retry(["a"]))] == ["pending"]
-        list(client.ask(Remove(["a"])))
+        assert list(client.ids(Remove(["a"]))) == ["a"]
         assert [job.id for job in jobs(client, Find())] == ["b"]
-        (overview,) = client.ask(Status())
-        assert isinstance(overview, Overview)
+        overview = client.overview()
         assert sum(sum(states.values()) for states in overview.counts.values()) == 1
 
 
@@ -72,7 +74,7 @@ def test_a_long_batch_comes_in_parts_and_is_one_change(client: Client) -> None:
 def test_a_pool_is_known_while_it_runs(config: Config, start_pool: StartPool, store: Path) -> None:
     with Client(config) as client:
         assert client.pool is None
-        assert client.stop() is None
+        assert stop_pool(client) is None
         process = start_pool("--count", "3")
         assert client.pool is not None
         assert (client.pool.pid, client.pool.workers, client.pool.store) == (process.pid, 3, str(store))
@@ -82,7 +84,7 @@ def test_a_pool_is_known_while_it_runs(config: Config, start_pool: StartPool, st
 def test_stopping_returns_when_the_pool_is_gone(config: Config, start_pool: StartPool, store: Path) -> None:
     process = start_pool()
     with Client(config) as client:
-        stopped = client.stop(timeout=PATIENCE)
+        stopped = stop_pool(client, timeout=PATIENCE)
         assert stopped is not None
         assert stopped.pid == process.pid
         assert registered_pool(store) is None
@@ -96,14 +98,14 @@ def test_a_stop_that_takes_too_long_says_so_and_goes_on(config: Config, start_po
         jobs(client, Enqueue([spec(f"read x < {go.path}", id="a")]))
         wait_for_state(client, "a", "processing")
         with pytest.raises(WaitTimeout, match=f"pid {process.pid}"):
-            client.stop(timeout=0.1)
+            stop_pool(client, timeout=0.1)
     go.write()
     assert process.wait(PATIENCE) == 0
 
 
-def wait_for_state(client: Client, name: str, state: str) -> None:
+def wait_for_state(client: Client, job_id: str, state: str) -> None:
     deadline = time.monotonic() + PATIENCE
-    while jobs(client, Get([name]))[0].state != state:
+    while jobs(client, Get([job_id]))[0].state != state:
         assert time.monotonic() < deadline
 
 
@@ -111,7 +113,7 @@ def test_jobs_are_waited_for_as_they_end(config: Config, start_pool: StartPool, 
     start_pool("--count", "2")
     with Client(config) as client:
         jobs(client, Enqueue([spec(f"read x < {go.path}", id="slow"), spec("exit 3", id="fast")]))
-        ended = client.wait(["slow", "fast"], timeout=PATIENCE)
+        ended = wait_for_jobs(client, ["slow", "fast"], timeout=PATIENCE)
         first = next(ended)
         assert (first.id, first.exit_code) == ("fast", 3)
         go.write()
@@ -122,9 +124,9 @@ def test_a_wait_in_vain_ends_in_time(client: Client) -> None:
     with client:
         jobs(client, Enqueue([spec(id="a")]))
         with pytest.raises(WaitTimeout, match=r"a has not ended after 0.1 s"):
-            list(client.wait(["a"], timeout=0.1))
+            list(wait_for_jobs(client, ["a"], timeout=0.1))
         with pytest.raises(UnknownJob):
-            list(client.wait(["nobody"], timeout=PATIENCE))
+            list(wait_for_jobs(client, ["nobody"], timeout=PATIENCE))
 
 
 def test_a_job_that_is_waited_for_before_there_is_a_pool_is_waited_for_still(
@@ -136,7 +138,7 @@ def test_a_job_that_is_waited_for_before_there_is_a_pool_is_waited_for_still(
 
         def wait() -> None:
             with Client(config) as other:
-                found.extend(other.wait(["a"], timeout=PATIENCE))
+                found.extend(wait_for_jobs(other, ["a"], timeout=PATIENCE))
 
         waiting = threading.Thread(target=wait)
         waiting.start()
@@ -145,7 +147,7 @@ def test_a_job_that_is_waited_for_before_there_is_a_pool_is_waited_for_still(
         assert [job.stdout for job in found] == ["late\n"]
 
 
-def test_a_pool_that_dies_while_it_is_asked_is_said_to_be_gone(config: Config, start_pool: StartPool) -> None:
+def test_a_pool_that_dies_before_it_has_answered_is_an_error(config: Config, start_pool: StartPool) -> None:
     process = start_pool("--queue", "none")
     with Client(config) as client:
         jobs(client, Enqueue([spec(id="a")]))
@@ -160,8 +162,8 @@ def test_a_pool_that_dies_while_it_is_asked_is_said_to_be_gone(config: Config, s
 def test_a_pool_that_dies_before_it_is_greeted_is_no_pool(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     here, there = socket.socketpair()
     there.close()
-    lines = iter([here])
-    monkeypatch.setattr("aqueue.system.posix.connect", lambda _: next(lines, None))
+    connections = iter([here])
+    monkeypatch.setattr("aqueue.system.posix.connect", lambda _: next(connections, None))
     with Client(config) as client:
         assert [job.id for job in jobs(client, Enqueue([spec(id="a")]))] == ["a"]
 
