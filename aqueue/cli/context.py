@@ -1,6 +1,7 @@
 """What every command shares: the options that say which queue is meant, its settings, and asking it."""
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,10 +46,11 @@ def _options(
     """Only its parameters count: they are accepted before and after every command."""
 
 
-def option_parameters() -> list[Any]:
+@cache
+def option_parameters() -> tuple[Any, ...]:
     """`--config` and `--store`, to be added to a command."""
     info = CommandInfo(callback=_options)
-    return list(get_command_from_info(info, pretty_exceptions_short=False, rich_markup_mode=None).params)
+    return tuple(get_command_from_info(info, pretty_exceptions_short=False, rich_markup_mode=None).params)
 
 
 def config_file(ctx: typer.Context) -> Path | None:

@@ -7,6 +7,7 @@ Then the client sends requests; the answer to each is any number of parts and th
 
 from collections.abc import Iterator
 from enum import Enum, auto
+from functools import cache
 
 import msgspec
 
@@ -15,8 +16,17 @@ from aqueue.control.framing import MAX_REQUEST, FrameReader, encode
 from aqueue.control.requests import PROTOCOL, Done, Failed, Hello, Part, Reply, Request
 from aqueue.errors import BY_KIND, UNREADABLE, AqueueError, InvalidRequest, PoolGone
 
-_requests: msgspec.json.Decoder[Request | Hello] = msgspec.json.Decoder(Request | Hello)
-_replies: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
+# Each side makes the decoder that it needs, once: a short command pays for everything that is made at import.
+
+
+@cache
+def _reply_decoder() -> "msgspec.json.Decoder[Reply]":
+    return msgspec.json.Decoder(Reply)
+
+
+@cache
+def _request_decoder() -> "msgspec.json.Decoder[Request | Hello]":
+    return msgspec.json.Decoder(Request | Hello)
 
 
 class Event(Enum):
@@ -63,7 +73,7 @@ class ClientConversation:
                 raise PoolGone("the pool went away before it answered")
             return Event.NEED_DATA
         try:
-            reply = _replies.decode(data)
+            reply = _reply_decoder().decode(data)
         except UNREADABLE as error:
             raise InvalidRequest(f"the pool's answer cannot be read: {error}") from None
         if isinstance(reply, Failed):
@@ -98,7 +108,7 @@ class ServerConversation:
         if data is None:
             return Event.NEED_DATA
         try:
-            request = _requests.decode(data)
+            request = _request_decoder().decode(data)
         except UNREADABLE as error:
             raise InvalidRequest(f"not a request: {error}") from None
         if not self._greeted:
