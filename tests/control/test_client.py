@@ -1,5 +1,6 @@
 """The blocking client: the same answers with a pool and without one."""
 
+import os
 import socket
 import threading
 import time
@@ -8,15 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from aqueue.control import contention
 from aqueue.control.client import Client
 from aqueue.control.registry import registered_pool
-from aqueue.control.requests import Cancel, Enqueue, Find, Get, Remove, Request, Retry, Watch
+from aqueue.control.requests import Cancel, Enqueue, Find, Get, Remove, Request, Retry, Wait, Watch
 from aqueue.control.stopping import stop_pool
 from aqueue.control.waiting import wait_for_jobs
-from aqueue.errors import DamagedStore, DuplicateJob, InvalidRequest, PoolGone, UnknownJob, WaitTimeout
+from aqueue.errors import DamagedStore, DuplicateJob, InvalidRequest, PoolGone, PoolRunning, UnknownJob, WaitTimeout
 from aqueue.jobs.job import Job
 from aqueue.jobs.spec import Defaults, JobSpec
 from aqueue.settings.config import Config
+from aqueue.system.posix import try_lock
 
 from ..conftest import PATIENCE, Pipe, StartPool
 
@@ -166,6 +169,31 @@ def test_a_pool_that_dies_before_it_is_greeted_is_no_pool(config: Config, monkey
     monkeypatch.setattr("aqueue.system.posix.connect", lambda _: next(connections, None))
     with Client(config) as client:
         assert [job.id for job in jobs(client, Enqueue([spec(id="a")]))] == ["a"]
+
+
+def test_a_store_that_is_held_by_a_process_that_does_not_answer_is_an_error(
+    config: Config, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contention, "TIMEOUT", 0.1)
+    store.mkdir(mode=0o700)
+    lock = try_lock(store / "lock")
+    assert lock is not None
+    with Client(config) as client:
+        with pytest.raises(PoolRunning, match="does not answer"):
+            jobs(client, Find())
+        os.close(lock)
+        assert jobs(client, Find()) == []
+
+
+def test_a_deadline_of_one_request_does_not_hold_for_the_next(config: Config, start_pool: StartPool, go: Pipe) -> None:
+    start_pool()
+    with Client(config) as client:
+        jobs(client, Enqueue([spec(f"read x < {go.path}", id="a")]))
+        client.connect(time.monotonic() + 0.01)
+        waiting = threading.Timer(0.1, go.write)
+        waiting.start()
+        assert [job.id for job in jobs(client, Wait(["a"]))] == ["a"]
+        waiting.join()
 
 
 def test_a_damaged_store_is_refused_as_by_a_pool(config: Config, store: Path) -> None:
