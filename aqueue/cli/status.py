@@ -108,7 +108,7 @@ def slot_lines(busy: list[Slot]) -> list[str]:
     rows = [
         (
             *([slot.job.history[-1].host or ""] if hosts else []),
-            *(str(slot.worker), slot.job.id, render.when(slot.job, now), render.one_line(slot.job)),
+            *(str(slot.worker), slot.job.id, render.when(slot.job, now), render.command_of(slot.job)),
         )
         for slot in busy
     ]
@@ -116,4 +116,4 @@ def slot_lines(busy: list[Slot]) -> list[str]:
 
 
 def _next_line(job: Job) -> str:
-    return f"next   {job.id}, due {relative(job.due_at, utc_now())}: {render.cut(render.one_line(job), 60)}"
+    return f"next   {job.id}, due {relative(job.due_at, utc_now())}: {render.truncate(render.command_of(job), 60)}"
