@@ -1,4 +1,4 @@
-"""What can be asked of a queue in an asyncio application: the requests of the command line, as coroutines."""
+"""A queue as an asyncio application sees it: the requests of the command line, as coroutines."""
 
 import asyncio
 import os

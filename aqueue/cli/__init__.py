@@ -39,7 +39,7 @@ COMMANDS = {
 
 
 class LazyCommands(TyperGroup):
-    """The commands of `COMMANDS`, each imported when it is asked for.
+    """The commands of `COMMANDS`, each imported when it is needed.
 
     The types are `Any` because typer before 0.26 takes them from click, and later brings its own.
     """

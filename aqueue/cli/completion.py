@@ -28,7 +28,7 @@ def complete_queues(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def _matching(incomplete: str, words: Callable[[], Iterable[str]]) -> list[str]:
-    """The words that begin like this; none where the queue cannot be asked, for a shell has no place for an error."""
+    """The words that begin like this; none where the queue cannot be reached: a shell has no place for an error."""
     try:
         return [word for word in words() if word.startswith(incomplete)]
     except (AqueueError, OSError):

@@ -40,7 +40,13 @@ def _options(
     ] = None,
     store: Annotated[
         str | None,
-        typer.Option("--store", metavar="PATH", help="Where the jobs live.", callback=_keep_store, expose_value=False),
+        typer.Option(
+            "--store",
+            metavar="PATH",
+            help="Where the jobs live: a directory, or a database URL.",
+            callback=_keep_store,
+            expose_value=False,
+        ),
     ] = None,
 ) -> None:
     """Only its parameters count: they are accepted before and after every command."""

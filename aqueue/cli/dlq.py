@@ -23,7 +23,7 @@ def dlq() -> None:
 def list_dead(
     ctx: typer.Context,
     queue: QueueOption = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="No more than this many; all without it.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many; all by default.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """List dead jobs, and why they died."""

@@ -1,4 +1,4 @@
-"""`aqueue doctor`: whether the store is whole, and mending it."""
+"""`aqueue doctor`: check a store, and repair it."""
 
 import asyncio
 from pathlib import Path
@@ -18,13 +18,13 @@ app = typer.Typer(rich_markup_mode="rich")
 def doctor(
     ctx: typer.Context,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Keep what is readable, and put the rest aside, in a directory.")
+        bool, typer.Option("--repair", help="Keep what is readable, and move the rest to a directory of its own.")
     ] = False,
 ) -> None:
-    """Check the store: journal, output files, and what a pool that is gone left behind; in a database records, and
-    pools that have fallen silent.
+    """Check the store: its journal, its output files, and what a pool that died left behind; in a database its records,
+    and pools that have stopped sending heartbeats.
 
-    The exit status is 0 if all is well or was mended, else 1. On a directory no pool may be running.
+    The exit status is 0 if all is well or was repaired, else 1. The store of a directory must have no running pool.
     """
     config = context.settings(ctx).config
     if config.shared:
@@ -67,7 +67,7 @@ def _check_directory(path: Path, *, repair: bool) -> None:
         raise typer.Exit(1)
     else:
         aside = found.repair()
-        output.hint(f"mended: {_jobs(len(found.seqs))} in it" + (f"; the rest is in {aside}" if aside else ""))
+        output.hint(f"repaired: {_jobs(len(found.seqs))} in it" + (f"; the rest is in {aside}" if aside else ""))
 
 
 def _jobs(count: int) -> str:

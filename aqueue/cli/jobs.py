@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from aqueue.cli import context, output, render
-from aqueue.cli.options import IdArgument, IdsArgument, JsonOption, PatienceOption, QueueOption, StateOption
+from aqueue.cli.options import IdArgument, IdsArgument, JsonOption, QueueOption, StateOption, WaitTimeoutOption
 from aqueue.control.requests import Find, Get
 from aqueue.jobs.job import Job
 
@@ -19,8 +19,8 @@ def list_jobs(
     state: StateOption = None,
     queue: QueueOption = None,
     tag: Annotated[str | None, typer.Option(metavar="TAG", help="Only jobs with this tag.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="No more than this many; all without it.")] = None,
-    newest: Annotated[bool, typer.Option("--newest", help="Latest first.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many; all by default.")] = None,
+    newest: Annotated[bool, typer.Option("--newest", help="Newest first.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """List jobs, oldest first."""
@@ -49,7 +49,7 @@ def wait(
     ctx: typer.Context,
     job_ids: IdsArgument = None,
     all_jobs: Annotated[bool, typer.Option("--all", help="Every unfinished job.")] = False,
-    timeout: PatienceOption = None,
+    timeout: WaitTimeoutOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Wait until jobs have ended; exit with the result of the first that did not succeed, or 0."""

@@ -29,9 +29,11 @@ app = typer.Typer(rich_markup_mode="rich")
 def logs(
     ctx: typer.Context,
     job_id: IdArgument,
-    stderr: Annotated[bool, typer.Option("--stderr", help="What it printed to stderr.")] = False,
-    attempt: Annotated[int | None, typer.Option(min=1, help="Of this attempt; the latest without it.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")] = False,
+    stderr: Annotated[bool, typer.Option("--stderr", help="Print what went to stderr.")] = False,
+    attempt: Annotated[
+        int | None, typer.Option(min=1, help="Print the output of this attempt; of the latest by default.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing until the job has ended.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print what a job's command printed, byte for byte."""

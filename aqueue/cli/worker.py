@@ -7,7 +7,7 @@ import typer
 
 from aqueue.cli import context, output
 from aqueue.cli.completion import complete_queues
-from aqueue.cli.options import JsonOption, PatienceOption, duration
+from aqueue.cli.options import JsonOption, WaitTimeoutOption, duration
 from aqueue.errors import InvalidRequest
 
 app = typer.Typer(rich_markup_mode="rich")
@@ -31,13 +31,18 @@ def start(
     ] = None,
     queue: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Only this queue; may be repeated.", autocompletion=complete_queues),
+        typer.Option(
+            metavar="NAME", help="Run jobs of this queue only; may be repeated.", autocompletion=complete_queues
+        ),
     ] = None,
-    drain: Annotated[bool, typer.Option("--drain", help="End when no job is due, running or to be retried.")] = False,
+    drain: Annotated[
+        bool, typer.Option("--drain", help="End when no job is due, running or waiting for a retry.")
+    ] = False,
     grace: Annotated[
-        float | None, typer.Option(metavar="DURATION", parser=duration, help="Time for running commands at a stop.")
+        float | None,
+        typer.Option(metavar="DURATION", parser=duration, help="How long commands may go on after a stop."),
     ] = None,
-    log_format: Annotated[LogFormat, typer.Option(help="How jobs are reported.")] = LogFormat.TEXT,
+    log_format: Annotated[LogFormat, typer.Option(help="How starts and ends of jobs are printed.")] = LogFormat.TEXT,
 ) -> None:
     """Run jobs in this terminal until Ctrl-C, or with --drain until none is left."""
     from aqueue.cli.foreground import run_pool
@@ -51,14 +56,14 @@ def start(
 def stop(
     ctx: typer.Context,
     pool: Annotated[
-        str | None, typer.Argument(metavar="HOST/PID", help="A pool of any host on the same database.")
+        str | None, typer.Argument(metavar="HOST/PID", help="A pool of any host that shares the database.")
     ] = None,
-    everywhere: Annotated[bool, typer.Option("--all", help="The pools of all hosts on the same database.")] = False,
-    now: Annotated[bool, typer.Option("--now", help="Do not wait for running commands.")] = False,
+    everywhere: Annotated[bool, typer.Option("--all", help="The pools of all hosts that share the database.")] = False,
+    now: Annotated[bool, typer.Option("--now", help="End running commands at once.")] = False,
     leave_running: Annotated[
-        bool, typer.Option("--leave-running", help="Let commands go on; the next pool takes them over.")
+        bool, typer.Option("--leave-running", help="Leave commands running; the next pool adopts them.")
     ] = False,
-    timeout: PatienceOption = None,
+    timeout: WaitTimeoutOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Stop the running pool of this host, and wait until it is gone."""
@@ -85,7 +90,7 @@ def stop(
 
 @app.command("status")
 def status(ctx: typer.Context, as_json: JsonOption = False) -> None:
-    """Show the running pool, on a database those of all hosts: since when, its workers, and what each runs."""
+    """Show the running pool (on a database those of all hosts): since when it runs, its workers, and what each runs."""
     from aqueue.cli.status import pool_lines, pools_record, slot_lines
 
     with context.connect(ctx) as client:

@@ -1,4 +1,4 @@
-"""Two processes that want the same store: one holds its lock, the other looks again and again until it can go on.
+"""Two processes that want the same store: one holds its lock, the other polls until it can go on.
 
 The holder is a pool, which will open its socket, or a command, which will release the lock soon.
 """

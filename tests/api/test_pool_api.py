@@ -1,4 +1,4 @@
-"""The queue inside somebody's application: it comes, works, and leaves nothing behind."""
+"""The queue inside an application: a pool and connections, and nothing left behind."""
 
 import asyncio
 import os
@@ -204,7 +204,7 @@ async def test_a_store_with_a_path_too_long_for_a_socket_works_too(config: Confi
         assert (await queue.wait(job.id)).stdout == "far\n"
 
 
-# What is asked
+# Requests
 
 
 async def test_a_batch_is_all_or_nothing(config: Config) -> None:

@@ -47,6 +47,16 @@ def test_queueing_without_a_pool_loads_nothing_of_a_pool(cli: Cli) -> None:
     assert list(cli.states().values()) == ["pending"]
 
 
+def test_a_database_without_its_driver_says_what_to_install(cli: Cli) -> None:
+    cli.environ["AQUEUE_STORE"] = "postgresql://me@127.0.0.1:1/db"
+    code = "import sys; sys.modules['psycopg'] = None; from aqueue.cli import main; main()"
+    command = [sys.executable, "-c", code, "enqueue", "true"]
+    done = subprocess.run(command, cwd=cli.folder, env=cli.environ, capture_output=True, text=True)
+    assert done.returncode == 5
+    assert done.stderr.startswith("aqueue: a database needs psycopg (")
+    assert done.stderr.endswith("): pip install 'psycopg[binary]>=3.2'\n")
+
+
 def test_the_version_is_printed(cli: Cli) -> None:
     assert cli("--version").stdout == f"aqueue {version('aqueue')}\n"
 
