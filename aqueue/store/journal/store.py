@@ -195,8 +195,7 @@ class JournalStore:
     async def remove(self, names: Sequence[str]) -> list[Job]:
         gone = [self._known(name) for name in dict.fromkeys(names)]
         for job in gone:
-            if job.state is State.PROCESSING:
-                raise InvalidRequest(f"job {job.id} is processing: cancel it before you remove it")
+            lifecycle.check_removable(job)
         for job in gone:
             self._change(job, None)
             self._ids.removed.add(job.id)
