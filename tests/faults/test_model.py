@@ -54,6 +54,9 @@ class StoreMachine(RuleBasedStateMachine):
         )
         self.runner.run(self.store.__aenter__())
 
+    def _config(self) -> Config:
+        return Config(str(self.folders / str(self.opened)), max_interruptions=INTERRUPTIONS)
+
     def do(self, step: Any) -> Any:
         return self.runner.run(step)
 
@@ -142,7 +145,7 @@ class StoreMachine(RuleBasedStateMachine):
         async def read() -> dict[str, Job]:
             return {job.id: job async for part in self.store.find(Query(output=True)) for job in part}
 
-        return self.do(read())
+        return self.runner.run(read())
 
     @invariant()
     def holds_what_was_acknowledged(self) -> None:

@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 
 from aqueue.errors import DamagedStore
-from aqueue.jobs.job import Outcome
-from aqueue.jobs.spec import Defaults, JobSpec
+from aqueue.jobs.job import Job, Outcome
+from aqueue.jobs.spec import Defaults, JobSpec, NewJob
 from aqueue.settings.config import Config
 from aqueue.store.journal.opening import open_journal
 from aqueue.store.open import open_pool_store
+from aqueue.store.protocol import PoolStore
+from tests.faults.conftest import Broken
 
 Summary = dict[str, tuple[Any, ...]]
 TAILS = {
@@ -27,7 +29,7 @@ TAILS = {
 }
 
 
-def spec(**fields: Any) -> JobSpec:
+def spec(**fields: Any) -> NewJob:
     return JobSpec(command="echo x", **fields).with_defaults(Defaults(backoff_base=0))
 
 
@@ -67,11 +69,7 @@ async def record(path: Path) -> tuple[bytes, dict[int, Summary]]:
         ):
             job = await store.claim(1)
             acknowledged()
-            durable = asyncio.Event()
-            unsubscribe = store.subscribe(lambda _, durable=durable: durable.set())
-            await store.settle(job, outcome)
-            await durable.wait()
-            unsubscribe()
+            await settled(store, job, outcome)
             acknowledged()
         await store.cancel("batch3")
         acknowledged()
@@ -79,6 +77,15 @@ async def record(path: Path) -> tuple[bytes, dict[int, Summary]]:
         acknowledged()
     acknowledged()
     return journal.read_bytes(), moments
+
+
+async def settled(store: PoolStore, job: Job, outcome: Outcome) -> None:
+    """Settle an attempt, and return once that is durable."""
+    durable = asyncio.Event()
+    unsubscribe = store.subscribe(lambda _: durable.set())
+    await store.settle(job, outcome)
+    await durable.wait()
+    unsubscribe()
 
 
 @pytest.mark.parametrize("tail", TAILS)
@@ -203,7 +210,7 @@ def test_a_store_whose_very_first_line_was_cut_off_opens_empty(
     assert summary_of(path) == ({}, None)
 
 
-def test_the_pool_says_in_one_line_where_the_torn_tail_is(broken: Any, eventually: Callable[..., Any]) -> None:
+def test_the_pool_says_in_one_line_where_the_torn_tail_is(broken: Broken, eventually: Callable[..., Any]) -> None:
     broken.enqueue("true", id="kept")
     with open(broken.store / "jobs.jsonl", "ab") as journal:
         journal.write(b'{"id":"half')

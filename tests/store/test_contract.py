@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from msgspec.structs import replace
 
 from aqueue.errors import DuplicateJob, InvalidRequest, PoolRunning, UnknownJob
 from aqueue.jobs.job import Job, Outcome, State
-from aqueue.jobs.spec import Defaults, JobSpec
+from aqueue.jobs.spec import Defaults, JobSpec, NewJob
 from aqueue.settings.config import Config
 from aqueue.store.open import open_pool_store
 from aqueue.store.protocol import PoolStore, Query
@@ -52,7 +52,7 @@ async def store(opened: Open) -> AsyncIterator[PoolStore]:
         yield store
 
 
-def spec(command: str = "true", **fields: object) -> JobSpec:
+def spec(command: str = "true", **fields: object) -> NewJob:
     return JobSpec(**{"command": command, **fields}).with_defaults(Defaults(backoff_base=0))  # type: ignore[arg-type]
 
 
@@ -60,7 +60,7 @@ async def soon(step: Awaitable[T]) -> T:
     return await asyncio.wait_for(step, 10)
 
 
-async def add(store: PoolStore, name: str | None = None, **fields: object) -> Job:
+async def add(store: PoolStore, name: str | None = None, **fields: Any) -> Job:
     return (await store.add([spec(id=name, **fields)]))[0]
 
 

@@ -11,12 +11,12 @@ import psutil
 import pytest
 
 from aqueue.jobs.job import Job, Outcome, State
-from aqueue.jobs.spec import Defaults, JobSpec
+from aqueue.jobs.spec import Defaults, JobSpec, NewJob
 from aqueue.store.journal.store import JournalStore
 from aqueue.store.protocol import Query
 
 
-def spec(command: str = "true", **fields: Any) -> JobSpec:
+def spec(command: str = "true", **fields: Any) -> NewJob:
     return JobSpec(command=command, **fields).with_defaults(Defaults())
 
 

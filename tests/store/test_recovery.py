@@ -10,7 +10,7 @@ import pytest
 
 from aqueue.errors import DamagedStore, StoreError
 from aqueue.jobs.job import Job, Outcome
-from aqueue.jobs.spec import Defaults, JobSpec
+from aqueue.jobs.spec import Defaults, JobSpec, NewJob
 from aqueue.store.journal.integrity import IntegrityCheck
 from aqueue.store.journal.store import JournalStore
 from aqueue.store.protocol import Query
@@ -18,7 +18,7 @@ from aqueue.store.protocol import Query
 Read = Callable[[Path], Awaitable[tuple[dict[str, Job], list[str]]]]
 
 
-def spec(**fields: Any) -> JobSpec:
+def spec(**fields: Any) -> NewJob:
     return JobSpec(**{"command": "true", **fields}).with_defaults(Defaults())
 
 

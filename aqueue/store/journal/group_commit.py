@@ -8,8 +8,7 @@ facts are kept, nothing new is claimed (`writable`), and the disk is tried again
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-
-from anyio import move_on_after
+from contextlib import suppress
 
 from aqueue.errors import PoolGone, StoreError
 from aqueue.store.journal.entry import Entry, OnDurable
@@ -163,8 +162,9 @@ class GroupCommit:
 
     async def _linger(self) -> None:
         """Give others a moment to share the next fsync, while nobody waits for it."""
-        with move_on_after(LINGER):
-            await self._sync_now.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER):
+                await self._sync_now.wait()
         self._sync_now.clear()
 
     async def quiet(self) -> None:

@@ -6,13 +6,13 @@ from collections.abc import Container
 
 from aqueue.jobs import lifecycle
 from aqueue.jobs.job import Job, utc_now
-from aqueue.jobs.spec import JobSpec
+from aqueue.jobs.spec import NewJob
 from aqueue.store.ids import Ids, Reservation
 from aqueue.store.journal.interning import Interner
 from aqueue.store.journal.slicing import SLICE
 
 
-async def make_jobs(specs: deque[JobSpec], ids: Ids, reserved: Reservation, existing: Container[str]) -> list[Job]:
+async def make_jobs(specs: deque[NewJob], ids: Ids, reserved: Reservation, existing: Container[str]) -> list[Job]:
     """A job of each spec, in order, except where the id is among the `existing` ones; generated ids are `reserved`.
 
     Each spec is dropped as soon as its job is made: of a million, there is no need for the memory of both.

@@ -20,8 +20,8 @@ from aqueue import layout
 from aqueue.attempts.files import Token
 from aqueue.errors import InvalidRequest, PoolRunning, StoreError, UnknownJob
 from aqueue.jobs import lifecycle
-from aqueue.jobs.job import PRUNED_STATES, WAITING_STATES, Job, Outcome, State, utc_now
-from aqueue.jobs.spec import JobSpec
+from aqueue.jobs.job import EXPIRING_STATES, WAITING_STATES, Job, Outcome, State, utc_now
+from aqueue.jobs.spec import NewJob
 from aqueue.store.ids import Ids, Reservation, made_id
 from aqueue.store.journal import compaction
 from aqueue.store.journal.dispatcher import Dispatcher
@@ -93,7 +93,7 @@ class JournalStore:
 
     # Changes
 
-    async def add(self, specs: Iterable[JobSpec], *, if_absent: bool = False) -> list[Job]:
+    async def add(self, specs: Iterable[NewJob], *, if_absent: bool = False) -> list[Job]:
         waiting = deque(specs)
         chosen = [spec.id for spec in waiting if spec.id is not None]
         if if_absent:
@@ -194,7 +194,7 @@ class JournalStore:
     async def prune(self, before: datetime, on_removal: Callable[[Job], None]) -> datetime | None:
         oldest: datetime | None = None
         # With the limit, the search is over before it comes to a backlog that is behind them.
-        query = Query(states=PRUNED_STATES, limit=self._table.count(PRUNED_STATES))
+        query = Query(states=EXPIRING_STATES, limit=self._table.count(EXPIRING_STATES))
         async for part in self._table.find(query):
             times = {job.id: job.updated_at or job.created_at for job in part}
             if min(times.values()) < before:
