@@ -7,7 +7,6 @@ store holds its lock, so there is one owner at a time. Output is not kept in mem
 import asyncio
 import logging
 import os
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
@@ -29,7 +28,7 @@ from aqueue.store.journal.file import Chunk, JournalFile
 from aqueue.store.journal.group_commit import GroupCommit
 from aqueue.store.journal.interning import Interner
 from aqueue.store.journal.job_table import JobTable
-from aqueue.store.journal.new_jobs import make_jobs
+from aqueue.store.journal.new_jobs import collect, make_jobs
 from aqueue.store.journal.output_index import OutputIndex, without_output
 from aqueue.store.journal.records import Batch, Record, Removal, Sync
 from aqueue.store.journal.slicing import slices
@@ -95,8 +94,7 @@ class JournalStore:
     # Changes
 
     async def add(self, specs: Iterable[NewJob], *, if_absent: bool = False) -> list[Job]:
-        waiting = deque(specs)
-        chosen = [spec.id for spec in waiting if spec.id is not None]
+        waiting, chosen = await collect(specs)
         if if_absent:
             await self._ids.wait_unreserved(chosen)  # somebody is just adding one of them
         existing = self._ids.check_free(chosen, if_absent=if_absent)
