@@ -7,13 +7,13 @@ pool, written by the command's outer shell.
 
 import contextlib
 import os
-import re
 from collections import deque
 from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from aqueue.attempts.token import Token
 from aqueue.errors import StoreError
 from aqueue.jobs.job import Job
 from aqueue.system import platform
@@ -26,30 +26,6 @@ _MARK = os.O_APPEND | _WRITE
 STATUS_TAIL = 4096
 _INTERRUPTED = "interrupted"
 _MOST_SPARE = 64
-_TOKEN = re.compile(r"(\w+)\.(\d+)\.(\d+)-(\d+)", re.ASCII)
-_STATUS_LINE = re.compile(rf"{_TOKEN.pattern} \d+", re.ASCII)
-
-
-class Token(NamedTuple):
-    """The name of an attempt among all that there ever were in the store: `RUN.SLOT.SEQ-ATTEMPT`."""
-
-    run: str
-    """The pool's."""
-    slot: int
-    """The number of its worker."""
-    seq: int
-    """The job's."""
-    attempt: int
-    """1 is the first."""
-
-    @classmethod
-    def parse(cls, text: str) -> "Token | None":
-        """The token that `text` is; None if it is something else."""
-        match = _TOKEN.fullmatch(text)
-        return None if match is None else cls(match[1], int(match[2]), int(match[3]), int(match[4]))
-
-    def __str__(self) -> str:
-        return f"{self.run}.{self.slot}.{self.seq}-{self.attempt}"
 
 
 class Status(NamedTuple):
@@ -127,7 +103,8 @@ class AttemptFiles:
     def tokens(self) -> list[Token]:
         """The attempts whose exit status pools have left behind."""
         lines = [line for path in self.status.iterdir() for line in path.read_text("utf-8", "replace").splitlines()]
-        found = [Token.parse(line.rpartition(" ")[0]) for line in lines if _STATUS_LINE.fullmatch(line)]
+        parts = [line.rpartition(" ") for line in lines]
+        found = [Token.parse(name) for name, _, status in parts if status.isdigit()]
         return [token for token in found if token is not None]
 
     def runs(self) -> set[str]:

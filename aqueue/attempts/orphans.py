@@ -9,9 +9,8 @@ from typing import NamedTuple
 
 import psutil
 
+from aqueue.jobs.environment import TOKEN
 from aqueue.system import platform
-
-TOKEN = "AQUEUE_TOKEN"
 
 
 class Orphan(NamedTuple):

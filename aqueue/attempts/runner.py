@@ -13,8 +13,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from msgspec.structs import replace
 
 from aqueue.attempts import files
-from aqueue.attempts.orphans import TOKEN, disown, find_orphans, group_members, process_ended
+from aqueue.attempts.orphans import disown, find_orphans, group_members, process_ended
 from aqueue.attempts.running import RunningAttempt
+from aqueue.jobs.environment import attempt_variables
 from aqueue.jobs.job import Job, Outcome
 from aqueue.settings.config import Config
 from aqueue.system import platform
@@ -233,13 +234,5 @@ def _reason(error: OSError | ValueError) -> str:
 
 def environment(job: Job, inherited: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
     """The environment of `job`'s running attempt."""
-    attempt = job.history[-1]
-    own = {
-        **(job.env or {}),
-        "AQUEUE_JOB_ID": job.id,
-        "AQUEUE_ATTEMPT": str(len(job.history)),
-        "AQUEUE_WORKER": str(attempt.worker),
-        "AQUEUE_QUEUE": job.queue,
-        TOKEN: attempt.token,
-    }
+    own = {**(job.env or {}), **attempt_variables(job)}
     return {**inherited, **{os.fsencode(name): os.fsencode(value) for name, value in own.items()}}

@@ -13,10 +13,11 @@ from anyio import CancelScope, create_task_group, move_on_after
 from anyio.abc import TaskGroup
 from msgspec.structs import replace
 
-from aqueue.attempts.files import AttemptFiles, Token
+from aqueue.attempts.files import AttemptFiles
 from aqueue.attempts.orphans import Orphan, find_orphans
 from aqueue.attempts.runner import Runner
 from aqueue.attempts.running import RunningAttempt
+from aqueue.attempts.token import Token
 from aqueue.attempts.watchdog import end_commands
 from aqueue.errors import StoreError
 from aqueue.jobs.job import WAITING_STATES, Job, Outcome, State, utc_now

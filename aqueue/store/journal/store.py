@@ -16,6 +16,7 @@ from typing import Self
 
 from msgspec.structs import replace
 
+from aqueue.attempts.token import Token
 from aqueue.errors import InvalidRequest, PoolRunning, StoreError, UnknownJob
 from aqueue.jobs import lifecycle
 from aqueue.jobs.job import WAITING_STATES, Job, Outcome, State, utc_now
@@ -149,7 +150,7 @@ class JournalStore:
     async def claim(self, worker: int) -> Job:
         while True:
             job = await self._schedule.next(self._writer.healthy)
-            token = f"{self.run_id}.{worker}.{job.seq}-{len(job.history) + 1}"
+            token = str(Token.for_next_attempt(job, self.run_id, worker))
             taken = lifecycle.claimed(job, worker=worker, token=token, now=utc_now())
             self._change(job, taken)
             try:
