@@ -8,7 +8,6 @@ another platform is a second set of answers to the same questions.
 import contextlib
 import fcntl
 import os
-import re
 import resource
 import select
 import shlex
@@ -25,7 +24,6 @@ from aqueue.errors import StoreError
 from aqueue.system import clock
 
 _LONGEST_SOCKET_PATH = 100  # macOS takes 103 bytes, Linux 107
-_SETTLE_SIGNALS = "HUP INT QUIT TERM USR1 USR2 ALRM"
 
 
 def fdatasync(fd: int) -> None:
@@ -105,54 +103,6 @@ def locked(path: Path) -> Iterator[None]:
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):  # else another came in its place meanwhile
                 yield
                 return
-
-
-def shell_line(command: str, token: str) -> str:
-    """The line for `sh -c` that runs `command` and appends its exit status to the file that is its stdin.
-
-    The status is written by the outer shell, which outlives the pool. The command has a shell of its own, so
-    that nothing in it (exec, exit, trap, `$$`, a syntax error) can evade that or mean something else than under
-    `sh -c`; a command of plain words means the same in a subshell, which costs half as much, and a builtin that
-    only tells or compares needs no process at all. A signal handler, unlike ignoring, is not inherited: a signal to
-    the group ends the command as usual and leaves the outer shell to report it. What the shell remarks on a child
-    that a signal killed goes to the same file.
-    """
-    return (
-        f"exec 3>&2 2>&0;trap : {_SETTLE_SIGNALS};{_isolated(command)} </dev/null 2>&3 3>&-;"
-        f's=$?;echo "{token} $s">&2;exit $s'
-    )
-
-
-class _Shell(str):
-    """The shell's name as its `argv[0]`, which `subprocess` takes as it is, and its path as the file to execute,
-    which `subprocess` encodes first. With a mere name it would try every directory of PATH, at each start."""
-
-    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
-        return b"/bin/sh"
-
-
-SHELL = _Shell("sh")
-"""What runs `shell_line`; messages of the shell begin with this name."""
-
-_SAFE = r"[A-Za-z0-9_./:@%+,-]"
-_WORD = r"""(?:[A-Za-z0-9_./:@%+,=-]|'[^'\n\0]*'|"[^"$`\\!\n\0]*")+"""
-_PLAIN = re.compile(rf"(?P<name>{_SAFE}+)(?: +{_WORD})*")
-_RESERVED = ("if", "then", "else", "elif", "fi", "for", "while", "until", "do", "done", "case", "esac", "in")
-_EXTENSIONS = ("function", "select", "time", "coproc")
-_BUILTINS = (".", "source", "eval", "return", "break", "continue", "trap", "set", "shift", "alias", "unalias", "wait")
-_NOT_PLAIN = frozenset((*_RESERVED, *_EXTENSIONS, *_BUILTINS, "times", "local"))
-"""First words that are shell language, or whose meaning depends on which shell they run in."""
-_TELLING = frozenset(("true", "false", "echo", "printf", "pwd", "test"))
-"""Builtins that leave the shell which runs them as it was."""
-
-
-def _isolated(command: str) -> str:
-    """`command` in as much of a shell of its own as it takes; none of the forms is confused by a redirection
-    behind it. Of plain words, the shell knows only where they end: they are a program and its arguments."""
-    plain = _PLAIN.fullmatch(command)
-    if plain is None or plain["name"] in _NOT_PLAIN:
-        return f"(exec /bin/sh -c {shlex.quote(command)} sh)"
-    return command if plain["name"] in _TELLING else f"({command})"
 
 
 def signal_group(group: int, number: int) -> bool:
