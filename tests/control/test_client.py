@@ -63,6 +63,16 @@ def test_the_same_is_refused_with_a_pool_and_without(client: Client) -> None:
         assert [job.id for job in jobs(client, Find())] == ["a"]
 
 
+def test_an_answer_that_is_not_read_to_its_end_is_not_taken_for_the_next(client: Client) -> None:
+    with client:
+        jobs(client, Enqueue([spec(id=f"j{number}") for number in range(2500)]))
+        assert next(client.jobs(Find())).id == "j0"
+        assert [job.id for job in jobs(client, Get(["j7"]))] == ["j7"]
+        with pytest.raises(UnknownJob):
+            jobs(client, Get(["nobody"]))
+        assert [job.id for job in jobs(client, Get(["j8"]))] == ["j8"]
+
+
 def test_a_long_batch_comes_in_parts_and_is_one_change(client: Client) -> None:
     parts = [Enqueue([spec(id=f"j{part}-{n}") for n in range(500)], more=part < 4) for part in range(5)]
     with client:
