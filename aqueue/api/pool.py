@@ -25,8 +25,8 @@ from aqueue.control.requests import Part, Request
 from aqueue.control.server import Server
 from aqueue.control.service import Service
 from aqueue.errors import PoolGone, PoolRunning, StoreError
+from aqueue.jobs.fields import check_name
 from aqueue.jobs.job import Job, utc_now
-from aqueue.jobs.spec import check_name
 from aqueue.pool.workers import Workers
 from aqueue.settings import store_url
 from aqueue.settings.config import Config, load_config, with_overrides

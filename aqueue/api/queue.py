@@ -3,14 +3,16 @@
 import asyncio
 import os
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+
+from msgspec import UNSET, UnsetType
 
 from aqueue.control import requests
 from aqueue.control.batches import JOBS_PER_REQUEST, enqueue_requests
 from aqueue.control.requests import Ids, Jobs, Overview, Part, Request
+from aqueue.jobs.fields import Directory, Environment, Names, Seconds, Time
 from aqueue.jobs.job import Job, State
-from aqueue.jobs.spec import JobSpec
+from aqueue.jobs.spec import JobSpec, NewJob
 from aqueue.settings.config import Config
 
 
@@ -37,14 +39,16 @@ class Queue(ABC):
         id: str | None = None,  # noqa: A002 - the field's name everywhere else
         queue: str | None = None,
         priority: int = 0,
-        delay: float | None = None,
-        run_at: datetime | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109 - the command's, not this call's
+        delay: Seconds | None = None,
+        run_at: Time | None = None,
+        timeout: Seconds | UnsetType | None = UNSET,  # noqa: ASYNC109 - the command's, not this call's
         max_retries: int | None = None,
         backoff_base: float | None = None,
-        cwd: str | os.PathLike[str] | None = None,
-        env: Mapping[str, str] | None = None,
-        tags: Sequence[str] = (),
+        backoff_max: Seconds | None = None,
+        backoff_jitter: float | None = None,
+        cwd: Directory | None = None,
+        env: Environment | None = None,
+        tags: Names = (),
         if_absent: bool = False,
     ) -> Job:
         """Queue a shell command and return its job; see `JobSpec` for the fields.
@@ -61,18 +65,20 @@ class Queue(ABC):
             timeout=timeout,
             max_retries=max_retries,
             backoff_base=backoff_base,
-            cwd=None if cwd is None else os.path.join(os.getcwd(), cwd),
-            env=None if env is None else dict(env),
-            tags=tuple(tags),
+            backoff_max=backoff_max,
+            backoff_jitter=backoff_jitter,
+            cwd=cwd,
+            env=env,
+            tags=tags,
         )
         return (await self.enqueue_many([spec], if_absent=if_absent))[0]
 
     async def enqueue_many(self, jobs: Iterable[JobSpec | str], *, if_absent: bool = False) -> list[Job]:
         """Queue all of these or none, as one change; a string is a command."""
-        defaults = self.config.job_defaults(os.getcwd())
-        specs: list[JobSpec] = []
+        cwd = os.getcwd()
+        specs: list[NewJob] = []
         for job in jobs:
-            specs.append((JobSpec(command=job) if isinstance(job, str) else job).with_defaults(defaults))
+            specs.append((JobSpec(command=job) if isinstance(job, str) else job).with_defaults(self.config, cwd))
             if len(specs) % JOBS_PER_REQUEST == 0:  # others have a turn
                 await asyncio.sleep(0)
         if not specs:

@@ -6,7 +6,7 @@ from aqueue.control.requests import Enqueue, Import, Request
 from aqueue.errors import AqueueError, InvalidRequest
 from aqueue.jobs.job import Job
 from aqueue.jobs.lifecycle import check_importable
-from aqueue.jobs.spec import JobSpec
+from aqueue.jobs.spec import NewJob
 
 JOBS_PER_BATCH = 2_000_000
 """How many jobs one batch may have: they are held in memory until its last message has come."""
@@ -16,7 +16,7 @@ class BatchAssembler:
     """The batches of one client, as far as they have come."""
 
     def __init__(self) -> None:
-        self._specs: list[JobSpec] = []
+        self._specs: list[NewJob] = []
         self._jobs: list[Job] = []
         self._refused = False
         """Whether what still comes belongs to a batch that was refused already."""

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from aqueue.control.framing import MAX_REQUEST, encode
 from aqueue.control.requests import Enqueue, Import, Jobs, Part, Request
 from aqueue.jobs.job import Job
-from aqueue.jobs.spec import JobSpec
+from aqueue.jobs.spec import NewJob
 
 T = TypeVar("T")
 R = TypeVar("R", Enqueue, Import)
@@ -24,7 +24,7 @@ JOBS_PER_REPLY = 500
 """How many jobs one message of an answer has at most: they come with their history, and may come with their output."""
 
 
-def enqueue_requests(specs: Iterable[JobSpec], *, if_absent: bool = False) -> Iterator[Enqueue]:
+def enqueue_requests(specs: Iterable[NewJob], *, if_absent: bool = False) -> Iterator[Enqueue]:
     """One batch of new jobs as requests. Each is made when it is needed, so that `specs` may be read while they go."""
     return _cut(specs, lambda part, more: Enqueue(part, if_absent, more))
 

@@ -9,7 +9,7 @@ from datetime import datetime
 import msgspec
 
 from aqueue.jobs.job import Job, State
-from aqueue.jobs.spec import JobSpec
+from aqueue.jobs.spec import NewJob
 from aqueue.store.pool_info import PoolInfo
 
 PROTOCOL = 2
@@ -27,7 +27,7 @@ class Enqueue(msgspec.Struct, tag=True, frozen=True):
     Answered after the last one by `Jobs`. The sender has filled in the defaults (`JobSpec.with_defaults`).
     """
 
-    specs: list[JobSpec]
+    specs: list[NewJob]
     if_absent: bool = False
     more: bool = False
 

@@ -10,9 +10,9 @@ from aqueue.control.batches import JOBS_PER_REQUEST, enqueue_requests, import_re
 from aqueue.control.requests import Enqueue, Import, Status
 from aqueue.errors import InvalidRequest
 from aqueue.jobs.job import Job, utc_now
-from aqueue.jobs.spec import JobSpec
+from aqueue.jobs.spec import NewJob
 
-SPEC = JobSpec(command="true")
+SPEC = NewJob(command="true")
 JOB = Job(id="a", seq=0, command="true", created_at=utc_now())
 
 
@@ -33,7 +33,7 @@ def test_a_batch_is_cut_and_only_its_last_request_ends_it(count: int, sizes: lis
 def test_jobs_are_taken_from_their_source_only_when_they_are_needed() -> None:
     taken = 0
 
-    def source() -> Iterator[JobSpec]:
+    def source() -> Iterator[NewJob]:
         nonlocal taken
         for _ in range(10_000):
             taken += 1
@@ -46,7 +46,7 @@ def test_jobs_are_taken_from_their_source_only_when_they_are_needed() -> None:
 
 def test_a_batch_is_whole_with_its_last_request() -> None:
     batches = BatchAssembler()
-    sent = list(enqueue_requests([JobSpec(command=str(n)) for n in range(2500)], if_absent=True))
+    sent = list(enqueue_requests([NewJob(command=str(n)) for n in range(2500)], if_absent=True))
     assert [batches.add(request) for request in sent[:-1]] == [None, None]
     whole = batches.add(sent[-1])
     assert isinstance(whole, Enqueue)

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,15 +18,15 @@ from aqueue.control.stopping import stop_pool
 from aqueue.control.waiting import wait_for_jobs
 from aqueue.errors import DamagedStore, DuplicateJob, InvalidRequest, PoolGone, PoolRunning, UnknownJob, WaitTimeout
 from aqueue.jobs.job import Job
-from aqueue.jobs.spec import Defaults, JobSpec
+from aqueue.jobs.spec import NewJob
 from aqueue.settings.config import Config
 from aqueue.system.posix import try_lock
 
 from ..conftest import PATIENCE, Pipe, StartPool
 
 
-def spec(command: str = "true", **fields: object) -> JobSpec:
-    return JobSpec(**{"command": command, **fields}).with_defaults(Defaults(max_retries=0))  # type: ignore[arg-type]
+def spec(command: str = "true", **fields: Any) -> NewJob:
+    return NewJob(command=command, max_retries=0, **fields)
 
 
 def jobs(client: Client, request: Request | Iterable[Request]) -> list[Job]:

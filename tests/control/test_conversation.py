@@ -12,7 +12,7 @@ from aqueue.control.conversation import ClientConversation, Event, ServerConvers
 from aqueue.control.requests import Done, Enqueue, Failed, Get, Hello, Ids, Import, Jobs, Part, Request
 from aqueue.errors import AqueueError, InvalidRequest, PoolGone
 from aqueue.jobs.job import Job, utc_now
-from aqueue.jobs.spec import JobSpec
+from aqueue.jobs.spec import NewJob
 
 NOW = utc_now()
 
@@ -46,7 +46,7 @@ cuts = st.lists(st.integers(1, 60), max_size=200)
 
 @given(cuts)
 def test_a_server_reads_the_same_requests_however_the_bytes_come(sizes: list[int]) -> None:
-    sent: list[Request] = [Get(["a", "b"]), requests.Status(), Enqueue([JobSpec(command="true", id="a")])]
+    sent: list[Request] = [Get(["a", "b"]), requests.Status(), Enqueue([NewJob(command="true", id="a")])]
     client, server = ClientConversation(), ServerConversation()
     data = client.greeting() + b"".join(part for request in sent for part in client.request(request))
     seen: list[object] = []
@@ -131,7 +131,7 @@ def test_a_batch_that_is_too_long_for_one_message_goes_in_several(kind: str) -> 
     text = "x" * 100_000
     batch: Request
     if kind == "enqueue":
-        batch = Enqueue([JobSpec(command=f"{n} {text}") for n in range(70)], if_absent=True)
+        batch = Enqueue([NewJob(command=f"{n} {text}") for n in range(70)], if_absent=True)
     else:
         batch = Import([job(n, stdout=text) for n in range(70)])
     server = ServerConversation()

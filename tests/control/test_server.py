@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from aqueue import Pool, State
 from aqueue.control import framing, requests
 from aqueue.jobs.job import Job, utc_now
-from aqueue.jobs.spec import JobSpec
+from aqueue.jobs.spec import JobSpec, NewJob
 from aqueue.settings.config import Config
 from aqueue.system import platform
 
@@ -83,7 +83,7 @@ async def is_served(client: RawClient) -> bool:
 
 async def test_a_request_is_answered_in_parts_and_then_done(clients: Any) -> None:
     client = await clients()
-    await client.send(requests.Enqueue([JobSpec(command="true", id="a")]))
+    await client.send(requests.Enqueue([NewJob(command="true", id="a")]))
     answer = await client.receive()
     assert (answer["type"], [job["id"] for job in answer["jobs"]]) == ("Jobs", ["a"])
     assert await client.receive() == {"type": "Done"}
@@ -92,7 +92,7 @@ async def test_a_request_is_answered_in_parts_and_then_done(clients: Any) -> Non
 async def test_requests_of_one_client_are_answered_in_order(clients: Any) -> None:
     client = await clients()
     for number in range(50):
-        await client.send(requests.Enqueue([JobSpec(command="true", id=f"j{number}")]))
+        await client.send(requests.Enqueue([NewJob(command="true", id=f"j{number}")]))
     for number in range(50):
         assert (await client.receive())["jobs"][0]["id"] == f"j{number}"
         assert (await client.receive())["type"] == "Done"
@@ -100,12 +100,12 @@ async def test_requests_of_one_client_are_answered_in_order(clients: Any) -> Non
 
 async def test_a_batch_in_parts_is_stored_with_its_last_part_or_not_at_all(clients: Any, pool: Pool) -> None:
     client = await clients()
-    await client.send(requests.Enqueue([JobSpec(command="true", id="a")], more=True))
+    await client.send(requests.Enqueue([NewJob(command="true", id="a")], more=True))
     assert [job.id async for job in pool.jobs()] == []
-    await client.send(requests.Enqueue([JobSpec(command="true", id="b")]))
+    await client.send(requests.Enqueue([NewJob(command="true", id="b")]))
     assert [job["id"] for job in (await client.receive())["jobs"]] == ["a", "b"]
     gone = await clients()
-    await gone.send(requests.Enqueue([JobSpec(command="true", id="c")], more=True))
+    await gone.send(requests.Enqueue([NewJob(command="true", id="c")], more=True))
     gone.writer.close()
     await gone.writer.wait_closed()
     assert await is_served(await clients())
@@ -116,7 +116,7 @@ async def test_an_error_is_an_answer_and_the_connection_stays(clients: Any) -> N
     client = await clients()
     await client.send(requests.Get(["nobody"]))
     assert (await client.receive())["kind"] == "UnknownJob"
-    await client.send(requests.Enqueue([JobSpec(command=" ")]))
+    await client.send(requests.Enqueue([NewJob(command=" ")]))
     assert (await client.receive())["kind"] == "InvalidJob"
     assert await is_served(client)
 
@@ -126,10 +126,10 @@ def waiting(name: str, **fields: Any) -> Job:
     return Job(id=name, seq=0, command="true", created_at=utc_now(), **fields)
 
 
-GOOD = {"specs": [JobSpec(command="true", id="good")], "jobs": [waiting("good")]}
+GOOD = {"specs": [NewJob(command="true", id="good")], "jobs": [waiting("good")]}
 REFUSED: list[Any] = [
-    requests.Enqueue([JobSpec(command="true", id="a"), JobSpec(command="true", id="../b")], more=True),
-    requests.Enqueue([JobSpec(command=" ")], more=True),
+    requests.Enqueue([NewJob(command="true", id="a"), NewJob(command="true", id="../b")], more=True),
+    requests.Enqueue([NewJob(command=" ")], more=True),
     requests.Import([waiting("../b")], more=True),
     requests.Import([waiting("a", queue="b c")], more=True),
     requests.Import([waiting("a", state=State.PROCESSING)], more=True),
