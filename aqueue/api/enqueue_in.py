@@ -28,7 +28,7 @@ async def enqueue_in(
     from aqueue.store.postgres import adding, borrowed
 
     settings = load_config().config if config is None else config
-    spec = JobSpec(command=job, **fields) if isinstance(job, str) else job
+    spec = job if isinstance(job, JobSpec) else JobSpec(command=job, **fields)
     await borrowed.begin(connection)
     async with connection.transaction():  # within an open one a savepoint
         new = spec.with_defaults(settings, os.getcwd())

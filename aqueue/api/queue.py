@@ -1,31 +1,36 @@
-"""What can be asked of a queue in an asyncio application: the questions of the command line, as coroutines."""
+"""A queue as an asyncio application sees it: the requests of the command line, as coroutines."""
 
 import asyncio
 import os
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 
 from msgspec import UNSET, UnsetType
 
 from aqueue.control import requests
+from aqueue.control.batches import JOBS_PER_REQUEST, enqueue_requests
 from aqueue.control.requests import Ids, Jobs, Overview, Part, Request
 from aqueue.jobs.fields import Directory, Environment, Names, Seconds, Time
 from aqueue.jobs.job import Job, State
 from aqueue.jobs.spec import JobSpec, NewJob
 from aqueue.settings.config import Config
 
-_PART = 1000
-"""How many jobs one message of a batch holds."""
-
 
 class Queue(ABC):
-    """What can be asked of a queue. Errors are `AqueueError`s; what was awaited is durable."""
+    """What `Pool` and `Connection` have in common. Errors are `AqueueError`s; what was awaited is durable."""
 
     config: Config
 
     @abstractmethod
-    def _ask(self, *parts: Request) -> AsyncIterator[Part]:
-        """The parts of the answer to a request, which may come in parts itself."""
+    def _ask(self, *messages: Request) -> AsyncGenerator[Part, None]:
+        """The parts of the answer to a request, of which a long batch has several messages."""
+
+    @abstractmethod
+    def events(self) -> AsyncIterator[Job]:
+        """Every change of a job's state from now on, once it is durable, in the order in which they happened.
+
+        The iteration ends when the pool that serves the queue has stopped.
+        """
 
     async def enqueue(
         self,
@@ -73,17 +78,12 @@ class Queue(ABC):
         cwd = os.getcwd()
         specs: list[NewJob] = []
         for job in jobs:
-            specs.append((JobSpec(command=job) if isinstance(job, str) else job).with_defaults(self.config, cwd))
-            if len(specs) % _PART == 0:
+            specs.append((job if isinstance(job, JobSpec) else JobSpec(command=job)).with_defaults(self.config, cwd))
+            if len(specs) % JOBS_PER_REQUEST == 0:  # others have a turn
                 await asyncio.sleep(0)
         if not specs:
             return []
-        starts = range(0, len(specs), _PART)
-        parts = [
-            requests.Enqueue(specs[start : start + _PART], if_absent, more=start + _PART < len(specs))
-            for start in starts
-        ]
-        return await self._jobs(*parts)
+        return await self._jobs(*enqueue_requests(specs, if_absent=if_absent))
 
     async def get(self, job_id: str) -> Job:
         """The job, with its output. Raises `UnknownJob`."""
@@ -130,7 +130,7 @@ class Queue(ABC):
     async def remove(self, *job_ids: str) -> list[str]:
         """Forget jobs and what they printed. Raises `UnknownJob`, `InvalidRequest` if one is running."""
         parts = [part async for part in self._ask(requests.Remove(list(job_ids)))]
-        return [name for part in parts if isinstance(part, Ids) for name in part.ids]
+        return [job_id for part in parts if isinstance(part, Ids) for job_id in part.ids]
 
-    async def _jobs(self, *parts: Request) -> list[Job]:
-        return [job async for part in self._ask(*parts) if isinstance(part, Jobs) for job in part.jobs]
+    async def _jobs(self, *messages: Request) -> list[Job]:
+        return [job async for part in self._ask(*messages) if isinstance(part, Jobs) for job in part.jobs]

@@ -12,6 +12,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 
+from aqueue import layout
 from aqueue.attempts.shell import NO_REPORT, Report, interruption, parse_report, reported_tokens
 from aqueue.attempts.token import Token
 from aqueue.errors import StoreError
@@ -31,9 +32,9 @@ class AttemptFiles:
 
     def __init__(self, store: Path, output_limit: int) -> None:
         """`output_limit` is how many bytes of each output the record gets. Raises `StoreError`."""
-        self.output = store / "output"
+        self.output = store / layout.OUTPUT
         self._output_prefix = f"{self.output}/"
-        self.status = store / "status"
+        self.status = store / layout.STATUS
         self.limit = output_limit
         self._spare: deque[str] = deque()
         """Empty files that are not needed any more, for new ones: making and removing one for each attempt is dear."""

@@ -7,8 +7,6 @@ status file, so that a later pool can tell which process, which record and which
 import re
 from typing import NamedTuple
 
-from aqueue.jobs.job import Job
-
 _TOKEN = re.compile(r"(\w+)\.(\d+)\.(\d+)-(\d+)", re.ASCII)
 
 
@@ -23,11 +21,6 @@ class Token(NamedTuple):
     """The job's sequence number."""
     attempt: int
     """1 is the job's first."""
-
-    @classmethod
-    def for_next_attempt(cls, job: Job, run: str, slot: int) -> "Token":
-        """The token of the attempt that worker slot `slot` of pool `run` is about to begin."""
-        return cls(run, slot, job.seq, len(job.history) + 1)
 
     @classmethod
     def parse(cls, text: str) -> "Token | None":

@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
-from aqueue.errors import InvalidRequest
+from aqueue.errors import InvalidJob, InvalidRequest
 from aqueue.jobs.backoff import backoff_delay
+from aqueue.jobs.fields import check_name
 from aqueue.jobs.job import WAITING_STATES, Attempt, Job, Outcome, State
 from aqueue.jobs.spec import PLAIN_FIELDS, NewJob, PlainFields
 
@@ -104,3 +105,11 @@ def check_removable(job: Job) -> None:
     """Raise `InvalidRequest` if `job` cannot be forgotten, because its command runs."""
     if job.state is State.PROCESSING:
         raise InvalidRequest(f"job {job.id} is processing: cancel it before you remove it")
+
+
+def check_importable(job: Job) -> None:
+    """Raise `InvalidJob` unless `job`, which comes from elsewhere, can be stored as it is."""
+    check_name("id", job.id)
+    check_name("queue", job.queue)
+    if job.state is State.PROCESSING:
+        raise InvalidJob(f"job {job.id} is processing: only a job that waits or has ended can be imported")

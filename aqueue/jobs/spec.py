@@ -31,7 +31,7 @@ class JobSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 
     command: Annotated[str, Field("command", "The command line, for `/bin/sh -c`.")]
     id: Annotated[str | None, Field("name", "The job's id; a new one is made without it.")] = None
-    queue: Annotated[str | None, Field("name", "The queue that it waits in.", metavar="NAME", setting=True)] = None
+    queue: Annotated[str | None, Field("name", "The queue that a job waits in.", metavar="NAME", setting=True)] = None
     priority: Annotated[
         int, Field("whole", "Higher runs first; 0 without it.", low=-PRIORITY_LIMIT, high=PRIORITY_LIMIT)
     ] = 0
@@ -89,10 +89,7 @@ def _joined(cwd: str, path: Any) -> Any:
 
 FIELDS: dict[str, Field] = {name: hint.__metadata__[0] for name, hint in JobSpec.__annotations__.items()}
 """The plain fields of a job, in the order in which people see them."""
-_DECLARED = tuple(
-    (field.name, FIELDS[field.name], None if field.default is msgspec.NODEFAULT else field.default)
-    for field in msgspec.structs.fields(JobSpec)
-)
+_DECLARED = tuple((field.name, FIELDS[field.name], field.default) for field in msgspec.structs.fields(JobSpec))
 
 
 class Defaults(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,10 +25,6 @@ def test_what_is_no_token_is_not_read_as_one(text: str) -> None:
     assert Token.parse(text) is None
 
 
-def test_the_next_attempt_of_a_job_is_one_more_than_it_has_had() -> None:
-    assert Token.for_next_attempt(JOB, "other", 1) == Token("other", 1, 7, 2)
-
-
 def test_a_command_is_told_its_token_and_by_no_variable_that_the_settings_do_not_know() -> None:
     variables = attempt_variables(JOB)
     assert variables["AQUEUE_TOKEN"] == "run.3.7-1"
