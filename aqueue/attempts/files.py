@@ -17,7 +17,7 @@ from aqueue.attempts.shell import NO_REPORT, Report, interruption, parse_report,
 from aqueue.attempts.token import Token
 from aqueue.errors import StoreError
 from aqueue.jobs.job import Job
-from aqueue.system import platform
+from aqueue.system import is_open_only_here
 
 _READ = os.O_RDONLY | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -170,7 +170,7 @@ def _renewed(spare: str, path: str) -> int | None:
     except FileNotFoundError:  # its job was removed
         return None
     info = os.fstat(fd)
-    if info.st_size == 0 and info.st_nlink == 1 and platform.nobody_else_has_open(fd):
+    if info.st_size == 0 and info.st_nlink == 1 and is_open_only_here(fd):
         return fd
     os.close(fd)
     os.unlink(path)

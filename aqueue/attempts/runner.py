@@ -14,12 +14,12 @@ from msgspec.structs import replace
 
 from aqueue.attempts import shell
 from aqueue.attempts.files import AttemptFiles
-from aqueue.attempts.orphans import disown, find_orphans, group_members, process_ended
+from aqueue.attempts.orphans import disown, find_orphans, group_members
 from aqueue.attempts.running import RunningAttempt
 from aqueue.jobs.environment import attempt_variables
 from aqueue.jobs.job import Job, Outcome
 from aqueue.settings.config import Config
-from aqueue.system import platform
+from aqueue.system import KILL, process_age, wait_for_exit
 
 _TRUNCATE_EVERY = 1000
 _STOPPED = "interrupted: the pool was stopped"
@@ -50,9 +50,9 @@ class Runner:
         """Wait for a command that an earlier pool started and that runs as process `leader`; like `run`."""
 
         async def wait(command: RunningAttempt) -> Outcome | None:
-            command.started(leader, None if job.timeout is None else job.timeout - platform.process_age(leader))
+            command.started(leader, None if job.timeout is None else job.timeout - process_age(leader))
             with command.left:
-                await process_ended(leader)
+                await wait_for_exit(leader)
                 return await self.conclude(command)
             return None
 
@@ -133,7 +133,7 @@ class Runner:
         if report.interrupted and command.ending is None:
             command.end(_MARKED, interrupted=True)
         if report.status is None:
-            await self._end_group(command, -platform.KILL)
+            await self._end_group(command, -KILL)
             if command.ending is None:
                 command.end("lost with its pool, and nothing tells how it ended", interrupted=True)
             return self._ended(command, None, None)
@@ -188,7 +188,7 @@ class Runner:
             if code < 0 and command.ending is None:
                 command.kill()
             for member in members:
-                await process_ended(member)
+                await wait_for_exit(member)
 
     def _outcome(self, command: RunningAttempt, code: int) -> Outcome:
         """The outcome of an attempt whose shell ended with `code` (negative: by that signal)."""

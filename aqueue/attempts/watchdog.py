@@ -19,7 +19,7 @@ from pathlib import Path
 
 from aqueue.attempts.files import AttemptFiles
 from aqueue.attempts.orphans import find_orphans
-from aqueue.system import clock, platform
+from aqueue.system import KILL, TERMINATE, clock, signal_group
 
 _LOOK_AGAIN = 0.05
 """Seconds between two looks at whether what was ended is gone."""
@@ -71,9 +71,9 @@ def end_commands(files: AttemptFiles, kill_after: float, spare: Collection[str] 
             if token not in ending:
                 ending.add(token)
                 files.mark_interrupted(token)
-                _signal(processes, platform.TERMINATE)
+                _signal(processes, TERMINATE)
             elif clock.monotonic() >= deadline:
-                _signal(processes, platform.KILL)
+                _signal(processes, KILL)
         time.sleep(_LOOK_AGAIN)
 
 
@@ -94,7 +94,7 @@ def _remains(ending: set[str]) -> dict[str, list[int]]:
 def _signal(processes: list[int], number: int) -> None:
     for pid in processes:
         with contextlib.suppress(ProcessLookupError):
-            platform.signal_group(os.getpgid(pid), number)
+            signal_group(os.getpgid(pid), number)
 
 
 def _take_duty(folder: Path) -> None:

@@ -24,7 +24,7 @@ from aqueue.jobs.job import WAITING_STATES, Job, Outcome, State, utc_now
 from aqueue.jobs.lifecycle import claimed
 from aqueue.settings.config import Config
 from aqueue.store.protocol import PoolStore, Query
-from aqueue.system import platform
+from aqueue.system import raise_open_file_limit
 
 _log = logging.getLogger("aqueue.pool")
 _DESCRIPTORS = 1024
@@ -134,7 +134,7 @@ class Workers:
         assert self._group is not None
         for number in [number for number in self._claims if number > count]:
             self._claims.pop(number).cancel()
-        platform.allow_descriptors(_DESCRIPTORS + 4 * count)
+        raise_open_file_limit(_DESCRIPTORS + 4 * count)
         if self.stopping:
             count = 0
         for number in range(1, max(count, len(self._adopted)) + 1):

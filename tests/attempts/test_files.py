@@ -183,8 +183,8 @@ def test_who_opens_a_file_while_it_is_looked_at_does_no_harm(tmp_path: Path) -> 
     file.touch()
     opening = subprocess.Popen([sys.executable, "-c", f"while True: open({str(file)!r}).close()"])
     look = (
-        "import os\nfrom aqueue.system.posix import nobody_else_has_open\n"
-        f"for _ in range(100_000):\n    fd = os.open({str(file)!r}, os.O_WRONLY)\n    nobody_else_has_open(fd)\n"
+        "import os\nfrom aqueue.system import is_open_only_here\n"
+        f"for _ in range(100_000):\n    fd = os.open({str(file)!r}, os.O_WRONLY)\n    is_open_only_here(fd)\n"
         "    os.close(fd)"
     )
     try:

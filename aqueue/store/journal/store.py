@@ -35,7 +35,7 @@ from aqueue.store.journal.slicing import slices
 from aqueue.store.pool_info import PoolInfo
 from aqueue.store.protocol import Counts, PoolControl, Query
 from aqueue.store.subscriptions import OnChange, OnRemoval, Subscribers, Unsubscribe
-from aqueue.system.posix import private_directory, try_lock
+from aqueue.system import ensure_private_directory, try_lock
 
 _log = logging.getLogger("aqueue.store.journal")
 
@@ -62,7 +62,7 @@ class JournalStore:
         return self._journal.trouble
 
     async def __aenter__(self) -> Self:
-        private_directory(self.path)
+        ensure_private_directory(self.path)
         lock = try_lock(self.path / layout.LOCK)
         if lock is None:
             raise PoolRunning(f"another process holds the store {self.path}")

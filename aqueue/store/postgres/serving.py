@@ -22,7 +22,7 @@ from aqueue.store.postgres.links import LONGEST_WAIT, Links
 from aqueue.store.postgres.membership import Membership
 from aqueue.store.postgres.timekeeping import Clock
 from aqueue.store.protocol import PoolControl
-from aqueue.system import platform
+from aqueue.system import try_lock
 
 _log = logging.getLogger("aqueue.store.postgres")
 _LAST_WORDS = 5.0
@@ -68,7 +68,7 @@ class Serving:
 
     def take_lock(self) -> None:
         """Raises `PoolRunning` if another pool has this pool's directory."""
-        lock = platform.try_lock(self._folder / layout.LOCK)
+        lock = try_lock(self._folder / layout.LOCK)
         if lock is None:
             raise PoolRunning(f"another pool has {self._folder}: give this one a directory of its own")
         self._lock = lock

@@ -30,7 +30,7 @@ from aqueue.store.postgres.serving import Serving
 from aqueue.store.postgres.waiting import Waiting
 from aqueue.store.protocol import Counts, PoolControl, Query
 from aqueue.store.subscriptions import OnChange, OnRemoval, Subscribers, Unsubscribe
-from aqueue.system.posix import private_directory
+from aqueue.system import ensure_private_directory
 
 _log = logging.getLogger("aqueue.store.postgres")
 _PATIENCE = 10.0
@@ -80,7 +80,7 @@ class PostgresStore:
         return self._serving.trouble if self._serving else None
 
     async def __aenter__(self) -> Self:
-        private_directory(self._folder)
+        ensure_private_directory(self._folder)
         if self._serving is not None:
             self._serving.take_lock()
         try:
