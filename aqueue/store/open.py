@@ -37,7 +37,7 @@ async def prepare_database(config: Config) -> tuple[int, int]:
     """Make the tables that `config` names, or bring them to this version; return which they had, 0 for none, and
     have now. Raises `StoreError`."""
     with _psycopg():
-        from aqueue.store.postgres.checkup import prepare
+        from aqueue.store.postgres.integrity import prepare
     return await prepare(config)
 
 
@@ -47,7 +47,7 @@ async def check_database(config: Config, *, repair: bool) -> tuple[list[str], li
     Raises `StoreError`.
     """
     with _psycopg():
-        from aqueue.store.postgres.checkup import check_up
+        from aqueue.store.postgres.integrity import check_up
     return await check_up(config, repair=repair)
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import psycopg
 
 from aqueue.settings.config import Config
-from aqueue.store.postgres.checkup import check_up
-from aqueue.store.postgres.connecting import connect, give_up
+from aqueue.store.postgres.connection import connect, give_up
+from aqueue.store.postgres.integrity import check_up
 from aqueue.store.postgres.rescue import rescue
 from tests.postgres.hosts import PATIENCE
-from tests.postgres.test_pools import open_pools, spec
+from tests.postgres.test_pool_store import open_pools, spec
 
 PROCESSING = "SELECT id FROM aqueue.job_active WHERE state = 'processing'"
 

@@ -14,8 +14,8 @@ import msgspec
 from aqueue.jobs.job import Outcome
 from aqueue.jobs.lifecycle import settled
 from aqueue.store.pool_info import PoolInfo
-from aqueue.store.postgres import notices, rows, statements
-from aqueue.store.postgres.connecting import Connection
+from aqueue.store.postgres import notifications, rows, statements
+from aqueue.store.postgres.connection import Connection
 
 _SILENT = """
     DELETE FROM aqueue.pool WHERE run IN (
@@ -43,8 +43,10 @@ async def rescue(connection: Connection, max_interruptions: int) -> list[str]:
                 lost = Outcome(error=why, interrupted=not cancel, cancelled=cancel)
                 back.append(settled(job, lost, now=now, max_interruptions=max_interruptions))
             await connection.execute(statements.PUT, rows.columns(back, now))
-            await notices.send(connection, [*notices.of_waiting([job for job in back if not job.state.final], now)])
-            await notices.send(connection, notices.of_ended([job.id for job in back if job.state.final]))
+            await notifications.send(
+                connection, [*notifications.of_waiting([job for job in back if not job.state.final], now)]
+            )
+            await notifications.send(connection, notifications.of_ended([job.id for job in back if job.state.final]))
     names = [msgspec.json.decode(info, type=PoolInfo).name for (info,) in silent]
     if not names and not left:
         return []

@@ -6,7 +6,7 @@ waiting job is `ready` once its time has come: only ready jobs are in the index 
 """
 
 from aqueue.errors import StoreError
-from aqueue.store.postgres.connecting import Connection
+from aqueue.store.postgres.connection import Connection
 
 _STEPS = (
     """

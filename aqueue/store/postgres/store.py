@@ -21,13 +21,14 @@ from aqueue.jobs.job import Job, Outcome, State, utc_now
 from aqueue.jobs.spec import JobSpec
 from aqueue.settings.config import Config
 from aqueue.store.pool_info import PoolInfo
-from aqueue.store.postgres import adding, finding, reading, rescue, rows, schema, statements, steering
-from aqueue.store.postgres.connecting import Connection
-from aqueue.store.postgres.links import Links
-from aqueue.store.postgres.membership import SWEEP
-from aqueue.store.postgres.notices import Notice, Told
-from aqueue.store.postgres.serving import Serving
-from aqueue.store.postgres.waiting import Waiting
+from aqueue.store.postgres import actions, insert, lookup, rescue, rows, schema, statements
+from aqueue.store.postgres import query as queries
+from aqueue.store.postgres.connection import Connection
+from aqueue.store.postgres.connection_pool import ConnectionPool
+from aqueue.store.postgres.heartbeat import SWEEP
+from aqueue.store.postgres.notifications import Notification, Told
+from aqueue.store.postgres.pool_tasks import PoolTasks
+from aqueue.store.postgres.waiters import Waiters
 from aqueue.store.protocol import Counts, PoolControl, Query
 from aqueue.store.subscriptions import OnChange, OnRemoval, Subscribers, Unsubscribe
 from aqueue.system.posix import private_directory
@@ -60,10 +61,10 @@ class PostgresStore:
         self._queues = queues
         self._subscribers = Subscribers()
         self._adding = asyncio.Lock()
-        self._links = Links(config.store, many=serve)
-        self._waiting = Waiting(self._links, others=self._hear, missed=self._may_have_missed)
+        self._links = ConnectionPool(config.store, many=serve)
+        self._waiting = Waiters(self._links, others=self._hear, missed=self._may_have_missed)
         self._serving = (
-            Serving(
+            PoolTasks(
                 config,
                 queues,
                 self._links,
@@ -141,7 +142,7 @@ class PostgresStore:
         self._pool.fence.end_commands = pool.end_running
 
     @property
-    def _pool(self) -> Serving:
+    def _pool(self) -> PoolTasks:
         assert self._serving is not None, "the store was not opened for a pool"
         return self._serving
 
@@ -149,14 +150,14 @@ class PostgresStore:
 
     async def add(self, specs: Sequence[JobSpec], *, if_absent: bool = False) -> list[Job]:
         async with self._adding:  # whoever came first has the id
-            made, there = await self._links.change(lambda link: adding.add(link, specs, if_absent=if_absent))
+            made, there = await self._links.change(lambda link: insert.add(link, specs, if_absent=if_absent))
             for job in made:
                 self._changed(job)
         fresh = iter(made)
         return [there[spec.id] if spec.id in there else next(fresh) for spec in specs]
 
     async def import_jobs(self, records: Sequence[Job]) -> list[Job]:
-        made = await self._links.change(lambda connection: adding.adopt(connection, records))
+        made = await self._links.change(lambda connection: insert.adopt(connection, records))
         for job in made:
             self._changed(job)
         return made
@@ -175,9 +176,9 @@ class PostgresStore:
         return await self._steer(name, lifecycle.retried)
 
     async def _steer(self, name: str, rule: Callable[..., Job], *, running: bool = False) -> Job:
-        """See `steering.steer`."""
+        """See `actions.steer`."""
         await self._stored([name])
-        after = await self._links.change(lambda link: steering.steer(link, name, rule, running=running))
+        after = await self._links.change(lambda link: actions.steer(link, name, rule, running=running))
         if after.state is not State.PROCESSING:
             self._changed(after)
         return after
@@ -185,7 +186,7 @@ class PostgresStore:
     async def remove(self, names: Sequence[str]) -> list[Job]:
         wanted = list(dict.fromkeys(names))
         await self._stored(wanted)
-        removed = await self._links.change(lambda link: steering.remove(link, wanted))
+        removed = await self._links.change(lambda link: actions.remove(link, wanted))
         for job in removed:
             self._subscribers.publish_removal(job.id)
             self._waiting.tell(job.id)
@@ -195,7 +196,7 @@ class PostgresStore:
         wrong = self._pool.clock.now() - utc_now()
         before += wrong
         while True:
-            expired, oldest = await self._links.change(lambda link: steering.expire(link, before, _PRUNED))
+            expired, oldest = await self._links.change(lambda link: actions.expire(link, before, _PRUNED))
             for job in expired:
                 on_removal(job)
                 self._subscribers.publish_removal(job.id)
@@ -207,7 +208,7 @@ class PostgresStore:
     async def get(self, name: str) -> Job:
         await self._stored([name])
         async with self._links.asking() as connection:
-            return await reading.one(connection, name)
+            return await lookup.one(connection, name)
 
     async def _stored(self, names: Collection[str]) -> None:
         """What has ended here counts in every answer to a question about it."""
@@ -215,11 +216,11 @@ class PostgresStore:
             await self._serving.exchange.stored(names)
 
     def find(self, query: Query) -> AsyncIterator[list[Job]]:
-        return finding.pages(self._links, query)
+        return queries.pages(self._links, query)
 
     async def counts(self) -> Counts:
         async with self._links.asking() as connection:
-            return await finding.counts(connection)
+            return await queries.counts(connection)
 
     async def next_due(self) -> Job | None:
         async with self._links.asking() as connection:
@@ -246,7 +247,7 @@ class PostgresStore:
 
     async def _nothing_left(self) -> bool:
         async with self._links.asking() as connection:
-            return not await finding.active(connection, self._queues)
+            return not await queries.active(connection, self._queues)
 
     def subscribe(self, on_change: OnChange, on_removal: OnRemoval | None = None) -> Unsubscribe:
         return self._subscribers.subscribe(on_change, on_removal)
@@ -264,7 +265,7 @@ class PostgresStore:
 
     async def stop_pools(self, runs: Sequence[str], *, now: bool, leave_running: bool) -> None:
         how = "now" if now else "leave" if leave_running else "stop"
-        await self._links.change(lambda link: steering.stop(link, runs, how))
+        await self._links.change(lambda link: actions.stop(link, runs, how))
         while any(pool.run in runs for pool in await self.pools()):
             await self._waiting.pool_left(_LOOK)
 
@@ -279,7 +280,7 @@ class PostgresStore:
         if job.state.final:
             self._waiting.tell(job.id)
 
-    def _hear(self, notice: Notice) -> None:
+    def _hear(self, notice: Notification) -> None:
         if self._serving is None:
             return
         if isinstance(notice, Told):

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from aqueue.jobs.job import Job
 from aqueue.store.postgres import rows, statements
-from aqueue.store.postgres.bookmarks import Bookmarks
+from aqueue.store.postgres.scan_position import ScanPositions
 
 STATEMENTS = {
     (True, True): statements.SETTLE_AND_CLAIM,
@@ -34,7 +34,7 @@ def settlement(results: Sequence[Job], now: datetime) -> dict[str, Any]:
     return {"tokens": rows.array(job.history[-1].token for job in results), **rows.columns(results, now)}
 
 
-def claim(slots: Sequence[int], bookmarks: Bookmarks) -> dict[str, Any]:
+def claim(slots: Sequence[int], bookmarks: ScanPositions) -> dict[str, Any]:
     """For a claim for these worker slots, which is sent now."""
     return {"slots": rows.array(slots), "count": len(slots), **bookmarks.parameters()}
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from aqueue.jobs.job import Job, State
 from aqueue.store.postgres import rows
-from aqueue.store.postgres.connecting import Connection
-from aqueue.store.postgres.links import Links
+from aqueue.store.postgres.connection import Connection
+from aqueue.store.postgres.connection_pool import ConnectionPool
 from aqueue.store.protocol import Counts, Query
 
 _PAGE = 1000
@@ -17,7 +17,7 @@ _FEW = 50
 """The same, with what they printed."""
 
 
-async def pages(links: Links, query: Query) -> AsyncIterator[list[Job]]:
+async def pages(links: ConnectionPool, query: Query) -> AsyncIterator[list[Job]]:
     """The jobs that match, some at a time; each part is as of the moment in which it is read."""
     wheres, values = _conditions(query)
     order, beyond = ("DESC", "<") if query.newest else ("ASC", ">")

@@ -11,7 +11,7 @@ from psycopg import AsyncCursor
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow, tuple_row
 
-from aqueue.store.postgres.connecting import Connection
+from aqueue.store.postgres.connection import Connection
 
 
 async def begin(connection: Connection) -> None:

@@ -10,24 +10,24 @@ from contextlib import suppress
 
 from aqueue.errors import PoolGone, StoreError, UnknownJob
 from aqueue.jobs.job import Job
-from aqueue.store.postgres import reading
-from aqueue.store.postgres.links import Links
-from aqueue.store.postgres.listening import Listening
-from aqueue.store.postgres.notices import Ended, Left, Notice
+from aqueue.store.postgres import lookup
+from aqueue.store.postgres.connection_pool import ConnectionPool
+from aqueue.store.postgres.listener import Listener
+from aqueue.store.postgres.notifications import Ended, Left, Notification
 
 _log = logging.getLogger("aqueue.store.postgres")
 _PAUSE = 1.0
 """Seconds until listening begins again after it failed as it should not have."""
 
 
-class Waiting:
+class Waiters:
     """Those who wait, and the connection that hears of what they wait for; `others` get all other notices."""
 
     def __init__(
         self,
-        links: Links,
+        links: ConnectionPool,
         *,
-        others: Callable[[Notice], None],
+        others: Callable[[Notification], None],
         missed: Callable[[], None],
     ) -> None:
         """`missed` is called when notices may have been missed."""
@@ -46,7 +46,7 @@ class Waiting:
 
     async def _keep_listening(self) -> None:
         """Listen until cancelled: whatever a notice does to those who hear it, the next one must be heard."""
-        listening = Listening(self._hear, self._may_have_missed)
+        listening = Listener(self._hear, self._may_have_missed)
         while not self._closed:
             try:
                 await self._links.held(listening.run_on, lambda error: None)
@@ -83,7 +83,7 @@ class Waiting:
             while True:
                 ended.clear()
                 try:
-                    job = await self._links.change(lambda connection: reading.awaited(connection, name))
+                    job = await self._links.change(lambda connection: lookup.awaited(connection, name))
                 except UnknownJob:
                     if seen:
                         raise UnknownJob(f"job {name} was removed before it ended") from None
@@ -116,7 +116,7 @@ class Waiting:
                 await self._pool_left.wait()
         self._pool_left.clear()
 
-    def _hear(self, notice: Notice) -> None:
+    def _hear(self, notice: Notification) -> None:
         if isinstance(notice, Ended):
             for name in notice.ids:
                 self.tell(name)

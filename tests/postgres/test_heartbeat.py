@@ -8,9 +8,9 @@ import pytest
 
 from aqueue.settings.config import Config
 from aqueue.store.postgres import schema
-from aqueue.store.postgres.connecting import Connection, connect, give_up
-from aqueue.store.postgres.links import Links
-from aqueue.store.postgres.serving import Serving
+from aqueue.store.postgres.connection import Connection, connect, give_up
+from aqueue.store.postgres.connection_pool import ConnectionPool
+from aqueue.store.postgres.pool_tasks import PoolTasks
 
 LEASE = 6.0
 POOLS = "SELECT count(*) FROM aqueue.pool"
@@ -22,10 +22,10 @@ class Pool:
 
     def __init__(self, url: str, folder: Path) -> None:
         folder.mkdir()
-        self.links = Links(url, many=True)
+        self.links = ConnectionPool(url, many=True)
         self.reports: list[str] = []
         self.rescues = 0
-        self.serving = Serving(
+        self.serving = PoolTasks(
             Config(url, directory=str(folder), lease=LEASE),
             frozenset(),
             self.links,

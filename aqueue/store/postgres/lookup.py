@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from aqueue.errors import UnknownJob, printable
 from aqueue.jobs.job import Job
 from aqueue.store.postgres import rows, statements
-from aqueue.store.postgres.connecting import Connection
+from aqueue.store.postgres.connection import Connection
 
 _AWAITED = f"""
     UPDATE aqueue.job_active AS job SET awaited = true WHERE id = %s AND NOT awaited

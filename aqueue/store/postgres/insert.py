@@ -11,8 +11,8 @@ from aqueue.jobs import lifecycle
 from aqueue.jobs.job import Job
 from aqueue.jobs.spec import JobSpec, first_duplicate
 from aqueue.store.ids import made_id
-from aqueue.store.postgres import notices, rows
-from aqueue.store.postgres.connecting import Connection
+from aqueue.store.postgres import notifications, rows
+from aqueue.store.postgres.connection import Connection
 
 _SLICE = 1000
 """Jobs in one statement."""
@@ -109,4 +109,4 @@ async def insert(connection: Connection, jobs: Sequence[Job], now: datetime) -> 
         await cursor.execute(_NEW_QUEUES, (queues,))
         for start in range(0, len(jobs), _SLICE):
             await cursor.execute(rows.INSERT, rows.columns(jobs[start : start + _SLICE], now))
-    await notices.send(connection, notices.of_waiting([job for job in jobs if not job.state.final], now))
+    await notifications.send(connection, notifications.of_waiting([job for job in jobs if not job.state.final], now))

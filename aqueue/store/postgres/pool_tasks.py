@@ -14,12 +14,12 @@ from aqueue.errors import PoolRunning, StoreError
 from aqueue.jobs.job import Job
 from aqueue.settings.config import Config
 from aqueue.store.pool_info import PoolInfo
-from aqueue.store.postgres.connecting import Connection, patience
-from aqueue.store.postgres.exchange import Exchange
-from aqueue.store.postgres.fence import Fence
-from aqueue.store.postgres.links import LONGEST_WAIT, Links
-from aqueue.store.postgres.membership import Membership
-from aqueue.store.postgres.timekeeping import Clock
+from aqueue.store.postgres.connection import Connection, patience
+from aqueue.store.postgres.connection_pool import LONGEST_WAIT, ConnectionPool
+from aqueue.store.postgres.database_clock import DatabaseClock
+from aqueue.store.postgres.heartbeat import Heartbeat
+from aqueue.store.postgres.lease import Lease
+from aqueue.store.postgres.round_trips import RoundTrips
 from aqueue.store.protocol import PoolControl
 from aqueue.system import platform
 
@@ -28,14 +28,14 @@ _LAST_WORDS = 5.0
 """Seconds in which the last results must be stored when a pool ends."""
 
 
-class Serving:
+class PoolTasks:
     """A pool on a database, from the lock of its directory to its last result."""
 
     def __init__(
         self,
         config: Config,
         queues: frozenset[str],
-        links: Links,
+        links: ConnectionPool,
         *,
         run: str,
         announce: Callable[[Job], None],
@@ -43,9 +43,9 @@ class Serving:
     ) -> None:
         """`run` names this start of the pool; `announce` hears of changed jobs; `rescue` looks
         after pools that have fallen silent."""
-        self.clock = Clock()
-        self.fence = Fence(config.folder, config.lease, config.kill_after)
-        self.exchange = Exchange(run, queues, self.clock, announce=announce, late=self._late, safe=self.fence.holds)
+        self.clock = DatabaseClock()
+        self.fence = Lease(config.folder, config.lease, config.kill_after)
+        self.exchange = RoundTrips(run, queues, self.clock, announce=announce, late=self._late, safe=self.fence.holds)
         self.trouble: str | None = None
         self.orders: PoolControl | None = None
         self._links = links
@@ -77,7 +77,7 @@ class Serving:
 
     async def join(self, connection: Connection) -> None:
         """Become a pool among the others."""
-        self.membership = Membership(self, self._home(), self._lease, self._rescue)
+        self.membership = Heartbeat(self, self._home(), self._lease, self._rescue)
         await self.membership.join(connection)
 
     @property

@@ -11,8 +11,8 @@ from aqueue.errors import UNREADABLE
 from aqueue.settings.config import Config
 from aqueue.store.pool_info import PoolInfo
 from aqueue.store.postgres import rows, schema
-from aqueue.store.postgres.connecting import Connection, connect, failure, give_up
-from aqueue.store.postgres.links import Links
+from aqueue.store.postgres.connection import Connection, connect, failure, give_up
+from aqueue.store.postgres.connection_pool import ConnectionPool
 from aqueue.store.postgres.rescue import rescue
 
 T = TypeVar("T")
@@ -66,7 +66,7 @@ def _wrong(row: Any) -> str | None:
 
 
 async def _with_connection(config: Config, use: Callable[[Connection], Awaitable[T]]) -> T:
-    links = Links(config.store, many=False)
+    links = ConnectionPool(config.store, many=False)
     connection = await connect(links.store)
     try:
         return await use(connection)

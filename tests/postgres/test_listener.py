@@ -5,17 +5,17 @@ import os
 
 import psycopg
 
-from aqueue.store.postgres.links import Links
-from aqueue.store.postgres.notices import Notice, Told
-from aqueue.store.postgres.waiting import Waiting
+from aqueue.store.postgres.connection_pool import ConnectionPool
+from aqueue.store.postgres.notifications import Notification, Told
+from aqueue.store.postgres.waiters import Waiters
 
 NOTIFY = """NOTIFY aqueue, '{"type":"Told"}'"""
 
 
 async def test_the_number_of_a_socket_that_was_given_up_is_free_for_the_application(database: str) -> None:
     """It goes to whatever is opened next, which may be watched before listening has ended."""
-    links, listens, heard = Links(database, many=False), asyncio.Event(), asyncio.Event()
-    waiting = Waiting(links, others=lambda notice: None, missed=listens.set, report=print)
+    links, listens, heard = ConnectionPool(database, many=False), asyncio.Event(), asyncio.Event()
+    waiting = Waiters(links, others=lambda notice: None, missed=listens.set, report=print)
     waiting.listen()
     await asyncio.wait_for(listens.wait(), 10)
     (connection,) = links._held
@@ -35,15 +35,15 @@ async def test_the_number_of_a_socket_that_was_given_up_is_free_for_the_applicat
 
 
 async def test_what_a_notice_broke_is_reported_and_the_next_one_is_heard(database: str) -> None:
-    links, listens, reports = Links(database, many=False), asyncio.Event(), asyncio.Queue[str]()
-    heard = asyncio.Queue[Notice]()
+    links, listens, reports = ConnectionPool(database, many=False), asyncio.Event(), asyncio.Queue[str]()
+    heard = asyncio.Queue[Notification]()
 
-    def hear(notice: Notice) -> None:
+    def hear(notice: Notification) -> None:
         heard.put_nowait(notice)
         if heard.qsize() == 1:
             raise RuntimeError("what nobody expects")
 
-    waiting = Waiting(links, others=hear, missed=listens.set, report=reports.put_nowait)
+    waiting = Waiters(links, others=hear, missed=listens.set, report=reports.put_nowait)
     waiting.listen()
     async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection, asyncio.timeout(10):
         await listens.wait()

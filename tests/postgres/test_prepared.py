@@ -8,8 +8,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from aqueue.store.postgres.connecting import connect, give_up
-from aqueue.store.postgres.line import Line
+from aqueue.store.postgres.connection import connect, give_up
+from aqueue.store.postgres.prepared import PreparedConnection
 from tests.postgres.proxy import Proxy
 
 ECHO = "SELECT %(text)s::text, %(number)s::int, %(text)s::text"
@@ -24,7 +24,7 @@ async def connection(proxy: Proxy) -> AsyncIterator[psycopg.AsyncConnection]:
 
 
 async def test_it_answers_one_question_after_the_other(connection: psycopg.AsyncConnection) -> None:
-    with Line.opened(connection) as line:
+    with PreparedConnection.opened(connection) as line:
         for number in range(3):
             assert await line.ask(ECHO, {"text": "ä%s'\\", "number": number}) == [("ä%s'\\", number, "ä%s'\\")]
         assert await line.ask("SELECT generate_series(1, 3)") == [(1,), (2,), (3,)]
@@ -34,7 +34,7 @@ async def test_it_answers_one_question_after_the_other(connection: psycopg.Async
 
 
 async def test_a_refused_question_says_why_and_the_next_is_answered(connection: psycopg.AsyncConnection) -> None:
-    with Line.opened(connection) as line:
+    with PreparedConnection.opened(connection) as line:
         for _ in range(2):
             with pytest.raises(psycopg.errors.UndefinedTable, match="nowhere"):
                 await line.ask("SELECT FROM nowhere")
@@ -55,7 +55,7 @@ async def test_a_question_larger_than_any_buffer_is_sent_while_the_loop_goes_on(
             await asyncio.sleep(0)
 
     counting = asyncio.create_task(count())
-    with Line.opened(connection) as line:
+    with PreparedConnection.opened(connection) as line:
         assert await line.ask(SIZE, {"text": "x" * 30_000_000}) == [(30_000_000,)]
         assert await line.ask(SIZE, {"text": "x"}) == [(1,)]
     counting.cancel()
@@ -67,7 +67,7 @@ async def test_a_cut_ends_the_question_under_way_and_every_later_one(
     connection: psycopg.AsyncConnection, proxy: Proxy, size: int
 ) -> None:
     before = _descriptors()
-    with Line.opened(connection) as line:
+    with PreparedConnection.opened(connection) as line:
         proxy.swallow()
         question = asyncio.create_task(line.ask("SELECT pg_sleep(60), %(text)s::text", {"text": "x" * size}))
         done, _ = await asyncio.wait([question], timeout=0.2)
@@ -83,7 +83,10 @@ async def test_a_cut_ends_the_question_under_way_and_every_later_one(
 
 
 async def test_a_server_that_ends_the_connection_is_quoted(connection: psycopg.AsyncConnection) -> None:
-    with Line.opened(connection) as line, pytest.raises(psycopg.errors.AdminShutdown, match="terminating connection"):
+    with (
+        PreparedConnection.opened(connection) as line,
+        pytest.raises(psycopg.errors.AdminShutdown, match="terminating connection"),
+    ):
         await line.ask("SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(60)")
 
 
@@ -93,7 +96,7 @@ async def test_what_libpq_closed_and_another_file_has_taken_is_left_alone(
     """The number of a closed socket goes to whatever is opened next, and that may be watched as well."""
     loop, heard = asyncio.get_running_loop(), asyncio.Event()
     number = connection.fileno()
-    with Line.opened(connection) as line:
+    with PreparedConnection.opened(connection) as line:
         proxy.cut()
         with pytest.raises(psycopg.OperationalError):
             await asyncio.wait_for(line.ask("SELECT pg_sleep(60)"), 10)

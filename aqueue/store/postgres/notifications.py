@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from aqueue.jobs.job import Job
-from aqueue.store.postgres.connecting import Connection
+from aqueue.store.postgres.connection import Connection
 from aqueue.store.postgres.rows import is_ready
 
 CHANNEL = "aqueue"
@@ -49,8 +49,8 @@ class Left(msgspec.Struct, tag=True, frozen=True):
     """A pool has gone."""
 
 
-Notice = Ready | Later | Ended | Told | Left
-decode = msgspec.json.Decoder(Notice).decode
+Notification = Ready | Later | Ended | Told | Left
+decode = msgspec.json.Decoder(Notification).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -59,7 +59,7 @@ def moment(due: float) -> datetime:
     return _EPOCH + timedelta(seconds=min(max(due, _FIRST), _LAST))
 
 
-def of_waiting(jobs: Iterable[Job], now: datetime) -> list[Notice]:
+def of_waiting(jobs: Iterable[Job], now: datetime) -> list[Notification]:
     """What there is to tell of jobs that have begun to wait."""
     first: dict[str, tuple[int, float]] = {}
     later: list[float] = []
@@ -70,16 +70,16 @@ def of_waiting(jobs: Iterable[Job], now: datetime) -> list[Notice]:
             first[job.queue] = min(first.get(job.queue, place), place)
         else:
             later.append(due)
-    ready: list[Notice] = [Ready(queue, place[0], place[1]) for queue, place in first.items()]
+    ready: list[Notification] = [Ready(queue, place[0], place[1]) for queue, place in first.items()]
     return [*ready, Later(min(later))] if later else ready
 
 
-def of_ended(ids: list[str]) -> list[Notice]:
+def of_ended(ids: list[str]) -> list[Notification]:
     """What there is to tell those who wait for jobs."""
     return [Ended(ids[start : start + _LONGEST]) for start in range(0, len(ids), _LONGEST)]
 
 
-async def send(connection: Connection, notices: Iterable[Notice]) -> None:
+async def send(connection: Connection, notices: Iterable[Notification]) -> None:
     """Send notices, with the transaction that is open."""
     payloads = [_encode(notice).decode() for notice in notices]
     if payloads:

@@ -14,11 +14,11 @@ from typing import Any, Protocol
 import msgspec
 
 from aqueue.store.pool_info import PoolInfo
-from aqueue.store.postgres import notices, rows
-from aqueue.store.postgres.connecting import Connection, patience
-from aqueue.store.postgres.exchange import Exchange
-from aqueue.store.postgres.fence import Fence
-from aqueue.store.postgres.timekeeping import Clock
+from aqueue.store.postgres import notifications, rows
+from aqueue.store.postgres.connection import Connection, patience
+from aqueue.store.postgres.database_clock import DatabaseClock
+from aqueue.store.postgres.lease import Lease
+from aqueue.store.postgres.round_trips import RoundTrips
 from aqueue.store.postgres.traffic import Held
 from aqueue.store.protocol import PoolControl
 from aqueue.system import clock
@@ -45,9 +45,9 @@ _CANCELLED = "SELECT id, seq FROM aqueue.job_active WHERE state = 'processing' A
 class Member(Protocol):
     """The pool whose row it is."""
 
-    exchange: Exchange
-    clock: Clock
-    fence: Fence
+    exchange: RoundTrips
+    clock: DatabaseClock
+    fence: Lease
     orders: PoolControl | None
 
     @property
@@ -56,7 +56,7 @@ class Member(Protocol):
     def well(self) -> None: ...
 
 
-class Membership:
+class Heartbeat:
     """The row of one pool, kept alive."""
 
     def __init__(self, pool: Member, home: str, lease: float, rescue: Callable[[Connection], Awaitable[None]]) -> None:
@@ -95,7 +95,7 @@ class Membership:
         if not self._pool.exchange.held:
             async with self._entering, connection.transaction():
                 await connection.execute("DELETE FROM aqueue.pool WHERE run = %s", (self._pool.info.run,))
-                await notices.send(connection, [notices.Left()])
+                await notifications.send(connection, [notifications.Left()])
 
     async def run_on(self, connection: Connection) -> None:
         """Beat over `connection`, and look after what there is to look after, until that fails."""

@@ -10,7 +10,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from aqueue.errors import StoreError
-from aqueue.store.postgres.connecting import COLLISION, Connection, connect, doubted, failure, give_up, hung_up
+from aqueue.store.postgres.connection import COLLISION, Connection, connect, doubted, failure, give_up, hung_up
 
 T = TypeVar("T")
 _IN_THE_WAY = (*COLLISION, psycopg.errors.UniqueViolation)
@@ -24,7 +24,7 @@ _CONNECTIONS = 4
 """For questions that are asked at the same time; claims, notices and heartbeats have connections of their own."""
 
 
-class Links:
+class ConnectionPool:
     """The ways to one database."""
 
     def __init__(self, store: str, *, many: bool) -> None:

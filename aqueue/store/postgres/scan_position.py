@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from aqueue.store.postgres import rows
-from aqueue.store.postgres.notices import Ready, moment
+from aqueue.store.postgres.notifications import Ready, moment
 
 _START = (-(2**31), datetime(1, 1, 2, tzinfo=UTC), 0)
 _ROUNDING = 0.001
@@ -19,7 +19,7 @@ Place = tuple[int, datetime, int]
 """Rank, due time and number: the order of claims. Jobs of one batch differ in nothing but their numbers."""
 
 
-class Bookmarks:
+class ScanPositions:
     """The bookmarks of the queues that a pool serves: all queues if it names none."""
 
     def __init__(self, queues: frozenset[str]) -> None:

@@ -13,11 +13,11 @@ import pytest
 
 from aqueue.jobs.job import State
 from aqueue.jobs.spec import Defaults, JobSpec
-from aqueue.store.postgres import adding, schema, statements, traffic
-from aqueue.store.postgres.bookmarks import Bookmarks
-from aqueue.store.postgres.exchange import Exchange
-from aqueue.store.postgres.line import Line
-from aqueue.store.postgres.timekeeping import Clock
+from aqueue.store.postgres import insert, schema, statements, traffic
+from aqueue.store.postgres.database_clock import DatabaseClock
+from aqueue.store.postgres.prepared import PreparedConnection
+from aqueue.store.postgres.round_trips import RoundTrips
+from aqueue.store.postgres.scan_position import ScanPositions
 from tests.postgres.hosts import LEASE, Host, Hosts, eventually
 
 SOON = 5.0
@@ -137,9 +137,9 @@ def test_a_claim_is_not_undone_by_what_was_meant_for_the_one_before(hosts: Hosts
 
 
 async def _claim_twice(url: str) -> None:
-    bookmarks = Bookmarks(frozenset({"default"}))
+    bookmarks = ScanPositions(frozenset({"default"}))
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-        with Line.opened(connection) as line:
+        with PreparedConnection.opened(connection) as line:
 
             async def claim() -> dict[str, Any]:
                 (row,) = await line.ask(statements.CLAIM, {"run": "r", **traffic.claim([1], bookmarks)})
@@ -153,7 +153,7 @@ async def _claim_twice(url: str) -> None:
             assert [seq for seq, _ in await line.ask(statements.TAKE_BACK, second)] == [1]
 
 
-class Counting(Exchange):
+class Counting(RoundTrips):
     """Counts how often it is to look at everything."""
 
     looks = 0
@@ -165,10 +165,10 @@ class Counting(Exchange):
 async def test_many_looks_that_find_a_lock_ask_for_one_more(hosts: Hosts) -> None:
     async with await psycopg.AsyncConnection.connect(hosts.url, autocommit=True) as connection:
         await schema.prepare(connection)
-        ((job,), _) = await adding.add(connection, [JobSpec(command="true").with_defaults(Defaults(cwd="/"))])
-        exchange = Counting("r", frozenset(), Clock(), announce=print, late=print, safe=lambda: True)
+        ((job,), _) = await insert.add(connection, [JobSpec(command="true").with_defaults(Defaults(cwd="/"))])
+        exchange = Counting("r", frozenset(), DatabaseClock(), announce=print, late=print, safe=lambda: True)
         exchange._locked = {job.seq}
-        with locked(hosts, "job_active"), Line.opened(connection) as line:
+        with locked(hosts, "job_active"), PreparedConnection.opened(connection) as line:
             for _ in range(10):
                 await exchange._look_at_everything(line)
         await asyncio.sleep(1.5)

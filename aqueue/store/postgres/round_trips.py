@@ -14,11 +14,11 @@ from anyio import CancelScope
 
 from aqueue.jobs.job import Job, State
 from aqueue.store.postgres import rows, statements, traffic
-from aqueue.store.postgres.bookmarks import Bookmarks
-from aqueue.store.postgres.connecting import COLLISION, LOCKED, Connection, patience
-from aqueue.store.postgres.line import Line
-from aqueue.store.postgres.notices import Later, Notice, Ready, moment
-from aqueue.store.postgres.timekeeping import Clock
+from aqueue.store.postgres.connection import COLLISION, LOCKED, Connection, patience
+from aqueue.store.postgres.database_clock import DatabaseClock
+from aqueue.store.postgres.notifications import Later, Notification, Ready, moment
+from aqueue.store.postgres.prepared import PreparedConnection
+from aqueue.store.postgres.scan_position import ScanPositions
 from aqueue.store.postgres.traffic import Held
 
 _LATER = 0.001
@@ -32,14 +32,14 @@ _LONGEST_ROUND = 50 * _MEGABYTE
 """Bytes of output from which on results wait for the next round trip: the server takes no more than a gigabyte."""
 
 
-class Exchange:
+class RoundTrips:
     """Claims and results of the pool `run`, over one connection at a time."""
 
     def __init__(
         self,
         run: str,
         queues: frozenset[str],
-        clock: Clock,
+        clock: DatabaseClock,
         *,
         announce: Callable[[Job], None],
         late: Callable[[Job], None],
@@ -48,7 +48,7 @@ class Exchange:
         """`announce` hears of every job that has changed, `late` of results of attempts that were taken away; `safe`
         says whether this pool's lease still runs, so that what it claimed may be started."""
         self.run = run
-        self.bookmarks = Bookmarks(queues)
+        self.bookmarks = ScanPositions(queues)
         self.held: dict[int, Held] = {}
         self.unsettled: dict[int, Job] = {}
         """Jobs whose attempt has ended, but that is not stored yet; by sequence number."""
@@ -127,7 +127,7 @@ class Exchange:
 
     # What there is to do
 
-    def hear(self, notice: Notice) -> None:
+    def hear(self, notice: Notification) -> None:
         """Another host, or this one, says that there are jobs."""
         if isinstance(notice, Later):
             self.due(moment(notice.due))
@@ -169,7 +169,7 @@ class Exchange:
     async def run_on(self, connection: Connection) -> None:
         """Do what there is to do over `connection`, until that fails."""
         try:
-            with Line.opened(connection) as line:
+            with PreparedConnection.opened(connection) as line:
                 with patience(connection, _PATIENCE):
                     await line.ask(statements.STEADY)
                     await self._look_at_everything(line)
@@ -193,7 +193,7 @@ class Exchange:
     def _may_claim(self) -> bool:
         return bool(self._free) and not self.bookmarks.exhausted and self._safe()
 
-    async def _round_or_again(self, line: Line, results: Sequence[Job]) -> None:
+    async def _round_or_again(self, line: PreparedConnection, results: Sequence[Job]) -> None:
         """A round trip; what it would have done is left for the next one if somebody else's transaction collided with
         it, such as one that cancels a job which is just being claimed."""
         promote = self._promote
@@ -211,14 +211,14 @@ class Exchange:
         self.bookmarks.exhausted = self._under_way = False
         self._rested()
 
-    async def _set_aside_locked(self, line: Line, ended: Iterable[int]) -> None:
+    async def _set_aside_locked(self, line: PreparedConnection, ended: Iterable[int]) -> None:
         """Let the results of those jobs of `ended` wait whose rows are locked, and look at them again later."""
         asked = {"seqs": rows.array(ended)}
         self._locked = {seq for (seq,) in await line.ask(statements.LOCKED_OUT, asked)}
         if self._locked:
             self._again = _at_the_latest(self._again, _LATE, self.sweep)
 
-    async def _round(self, line: Line, results: Sequence[Job]) -> None:
+    async def _round(self, line: PreparedConnection, results: Sequence[Job]) -> None:
         """One round trip: store results, take back unwanted claims, let jobs become ready, claim."""
         self._under_way = True
         unwanted, promote = list(self._unwanted), self._promote
@@ -246,7 +246,7 @@ class Exchange:
         if claim and self.bookmarks.exhausted:
             await self._look_for_passed_over(line, claim)
 
-    async def _let_become_ready(self, line: Line) -> None:
+    async def _let_become_ready(self, line: PreparedConnection) -> None:
         """Make jobs ready whose time has come, and set the timer for the next. If that is past already, this came too
         early by the database's clock, or somebody has locked the job: try again soon, and less and less often."""
         promoted = await line.ask(statements.PROMOTE)
@@ -260,7 +260,7 @@ class Exchange:
         if upcoming is not None:
             self.due(upcoming)
 
-    async def _look_for_passed_over(self, line: Line, claim: dict[str, Any]) -> None:
+    async def _look_for_passed_over(self, line: PreparedConnection, claim: dict[str, Any]) -> None:
         """A claim passes over jobs that another one has locked in that moment, and perhaps leaves: look again soon."""
         ((passed_over,),) = await line.ask(statements.PASSED_OVER, claim)
         if passed_over:
@@ -290,7 +290,7 @@ class Exchange:
     def _storable(self) -> list[Job]:
         return [job for job in self.unsettled.values() if job.seq not in self._locked]
 
-    async def _settled(self, line: Line, results: Sequence[Job], stored: set[int]) -> None:
+    async def _settled(self, line: PreparedConnection, results: Sequence[Job], stored: set[int]) -> None:
         late = [job for job in results if job.seq not in stored]
         if late:  # or the round trip that stored them was cut off before its answer
             found = await line.ask(statements.NUMBERED, {"seqs": rows.array(job.seq for job in late)})
@@ -333,7 +333,7 @@ class Exchange:
                 del self._free[worker]
                 turn.set_result(job)
 
-    async def _look_at_everything(self, line: Line) -> None:
+    async def _look_at_everything(self, line: PreparedConnection) -> None:
         """Whether what the table says this pool holds is what it holds: a connection may have been lost in the moment
         of a claim. And what there is that no notice told of."""
         self._sweep = False

@@ -5,8 +5,8 @@ from datetime import datetime
 
 from aqueue.errors import InvalidRequest
 from aqueue.jobs.job import Job, State
-from aqueue.store.postgres import adding, notices, reading, rows, statements
-from aqueue.store.postgres.connecting import Connection
+from aqueue.store.postgres import insert, lookup, notifications, rows, statements
+from aqueue.store.postgres.connection import Connection
 
 _ASK_TO_CANCEL = "UPDATE aqueue.job_active SET cancel = true WHERE seq = %s"
 _STOP = "UPDATE aqueue.pool SET stop = %s WHERE run = ANY(%s)"
@@ -21,14 +21,16 @@ _OLDEST = "SELECT min(changed) FROM aqueue.job_ended WHERE state IN ('completed'
 async def steer(connection: Connection, name: str, rule: Callable[..., Job], *, running: bool) -> Job:
     """Change a job by one of the rules of `aqueue.jobs.lifecycle`; with `running`, the pool that runs it is asked to cancel
     it, and the job returned as it is. Raises `UnknownJob`, `InvalidRequest`."""
-    before, now = await reading.one(connection, name, lock=True), await reading.now(connection)
+    before, now = await lookup.one(connection, name, lock=True), await lookup.now(connection)
     if running and before.state is State.PROCESSING:
         await connection.execute(_ASK_TO_CANCEL, (before.seq,))
-        await notices.send(connection, [notices.Told()])
+        await notifications.send(connection, [notifications.Told()])
         return before
     after = rule(before, now=now)
     await connection.execute(statements.PUT, rows.columns([after], now))
-    await notices.send(connection, notices.of_ended([name]) if after.state.final else notices.of_waiting([after], now))
+    await notifications.send(
+        connection, notifications.of_ended([name]) if after.state.final else notifications.of_waiting([after], now)
+    )
     return after
 
 
@@ -36,15 +38,15 @@ async def remove(connection: Connection, names: list[str]) -> list[Job]:
     """Forget jobs. Raises `UnknownJob`, `InvalidRequest`."""
     gone: dict[str, Job] = {}
     for lock in (False, True):  # a lock that is taken in vain would hide a job from claims for a while
-        gone = await reading.by_id(connection, names, lock=lock)
+        gone = await lookup.by_id(connection, names, lock=lock)
         for name in names:
             if name not in gone:
-                raise await reading.unknown(connection, name)
+                raise await lookup.unknown(connection, name)
             if gone[name].state is State.PROCESSING:
                 raise InvalidRequest(f"job {name} is processing: cancel it before you remove it")
-    await connection.execute(adding.REMEMBER, (sorted(names),))  # also those that were made: nobody shall choose them
+    await connection.execute(insert.REMEMBER, (sorted(names),))  # also those that were made: nobody shall choose them
     await connection.execute("DELETE FROM aqueue.job WHERE seq = ANY(%s)", ([job.seq for job in gone.values()],))
-    await notices.send(connection, notices.of_ended(names))
+    await notifications.send(connection, notifications.of_ended(names))
     return [gone[name] for name in names]
 
 
@@ -59,4 +61,4 @@ async def expire(connection: Connection, before: datetime, most: int) -> tuple[l
 async def stop(connection: Connection, runs: Sequence[str], how: str) -> None:
     """Tell pools to stop; `how` is `stop`, `now` or `leave`."""
     await connection.execute(_STOP, (how, list(runs)))
-    await notices.send(connection, [notices.Told()])
+    await notifications.send(connection, [notifications.Told()])

@@ -16,14 +16,14 @@ from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
 from psycopg.pq.abc import PGresult
 
-from aqueue.store.postgres.connecting import Connection, watched
+from aqueue.store.postgres.connection import Connection, watched
 from aqueue.store.postgres.rows import Row
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 _NOTHING: Mapping[str, object] = {}
 
 
-class Line:
+class PreparedConnection:
     """A connection while nothing else uses it. One question at a time."""
 
     def __init__(self, connection: Connection) -> None:
@@ -41,7 +41,7 @@ class Line:
 
     @classmethod
     @contextmanager
-    def opened(cls, connection: Connection) -> "Iterator[Line]":
+    def opened(cls, connection: Connection) -> "Iterator[PreparedConnection]":
         """A line over `connection`."""
         line = cls(connection)
         with watched(connection, line._read) as line._socket:

@@ -9,9 +9,8 @@ import pytest
 
 from aqueue.errors import StoreError
 from aqueue.jobs.job import State
-from aqueue.store.postgres import connecting
-from aqueue.store.postgres.connecting import LOCKED, connect, give_up
-from aqueue.store.postgres.links import Links
+from aqueue.store.postgres.connection import LOCKED, connect, give_up
+from aqueue.store.postgres.connection_pool import ConnectionPool
 from tests import databases
 from tests.postgres.hosts import Hosts, eventually
 from tests.postgres.proxy import Proxy
@@ -72,8 +71,8 @@ async def test_the_server_does_not_keep_locks_of_who_has_vanished(database: str,
 async def test_a_connection_that_is_swallowed_as_soon_as_it_is_there_is_given_up(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aqueue.store.postgres.connecting._TO_SET", 0.3)
-    monkeypatch.setattr("aqueue.store.postgres.connecting._SET", "SELECT pg_sleep(60), %s::text[], %s::text[]")
+    monkeypatch.setattr("aqueue.store.postgres.connection._TO_SET", 0.3)
+    monkeypatch.setattr("aqueue.store.postgres.connection._SET", "SELECT pg_sleep(60), %s::text[], %s::text[]")
     with pytest.raises(StoreError, match="it does not answer"):
         await connect(proxy.url)
 
@@ -118,9 +117,9 @@ async def test_a_wait_for_a_lock_ends_before_anybody_loses_patience(database: st
 async def test_a_server_that_hangs_is_given_up_and_one_that_only_takes_long_is_not(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aqueue.store.postgres.connecting._DOUBT", 0.2)
-    monkeypatch.setitem(connecting._OPTIONS, "connect_timeout", 2)
-    links = Links(proxy.url, many=True)
+    monkeypatch.setattr("aqueue.store.postgres.connection._DOUBT", 0.2)
+    monkeypatch.setitem(connection._OPTIONS, "connect_timeout", 2)
+    links = ConnectionPool(proxy.url, many=True)
     async with links.asking() as connection:
         assert await (await connection.execute("SELECT pg_sleep(1), 1")).fetchone() == ("", 1)
 
@@ -140,8 +139,8 @@ async def test_a_server_that_hangs_is_given_up_and_one_that_only_takes_long_is_n
 async def test_who_waits_for_a_turn_waits_as_long_as_others_are_answered(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aqueue.store.postgres.links._LONGEST_QUEUE", 0.3)
-    links = Links(database, many=True)
+    monkeypatch.setattr("aqueue.store.postgres.connection_pool._LONGEST_QUEUE", 0.3)
+    links = ConnectionPool(database, many=True)
 
     async def ask(seconds: float) -> None:
         async with links.asking() as connection:
@@ -155,7 +154,7 @@ async def test_who_waits_for_a_turn_waits_as_long_as_others_are_answered(
 
 
 async def test_a_connection_that_leads_to_a_server_that_is_not_the_writer_any_more_is_not_kept(database: str) -> None:
-    links = Links(database, many=True)
+    links = ConnectionPool(database, many=True)
     async with links.asking() as connection:
         await connection.execute("SET default_transaction_read_only = on")
     with pytest.raises(StoreError, match="read-only"):
@@ -171,7 +170,7 @@ async def test_dates_are_read_whatever_the_database_is_set_to(database: str) -> 
         row = await (await other.execute("SELECT current_database()")).fetchone()
         assert row is not None
         await other.execute(f"ALTER DATABASE {row[0]} SET datestyle = 'German'")
-    links = Links(database, many=False)
+    links = ConnectionPool(database, many=False)
     async with links.asking() as connection:
         row = await (await connection.execute("SELECT '2026-01-02 03:04:05+00'::timestamptz")).fetchone()
         assert row == (datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),)

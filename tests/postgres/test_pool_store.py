@@ -15,7 +15,6 @@ from aqueue.jobs.job import Job, Outcome, State, utc_now
 from aqueue.jobs.spec import Defaults, JobSpec
 from aqueue.settings.config import Config
 from aqueue.store.open import open_store
-from aqueue.store.postgres import steering
 from aqueue.store.protocol import Query, Store
 from tests import databases
 from tests.postgres.hosts import PATIENCE
@@ -139,8 +138,8 @@ async def test_cancels_that_come_while_pools_claim_disturb_nobody(database: str,
 async def test_a_job_that_is_retried_while_it_expires_stays(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held_up = steering._EXPIRE.replace("WHERE state", "WHERE (SELECT count(pg_advisory_xact_lock(1))) = 1 AND state")
-    monkeypatch.setattr(steering, "_EXPIRE", held_up)
+    held_up = actions._EXPIRE.replace("WHERE state", "WHERE (SELECT count(pg_advisory_xact_lock(1))) = 1 AND state")
+    monkeypatch.setattr(actions, "_EXPIRE", held_up)
     gone: list[str] = []
     async with asyncio.timeout(PATIENCE), AsyncExitStack() as stack:
         (store,) = await open_pools(stack, database, tmp_path, 1)

@@ -5,18 +5,18 @@ from collections.abc import Callable
 
 import msgspec
 
-from aqueue.store.postgres import notices
-from aqueue.store.postgres.connecting import Connection, patience, watched
-from aqueue.store.postgres.notices import Notice
+from aqueue.store.postgres import notifications
+from aqueue.store.postgres.connection import Connection, patience, watched
+from aqueue.store.postgres.notifications import Notification
 
 _SILENCE, _PATIENCE = 30.0, 5.0
 """Seconds without a notice after which the connection is tried, and in which it must answer."""
 
 
-class Listening:
+class Listener:
     """One connection that listens."""
 
-    def __init__(self, hear: Callable[[Notice], None], again: Callable[[], None]) -> None:
+    def __init__(self, hear: Callable[[Notification], None], again: Callable[[], None]) -> None:
         """`again` is called whenever listening begins: before that, any notice may have been missed."""
         self._hear = hear
         self._again = again
@@ -25,7 +25,7 @@ class Listening:
         """Listen over `connection`, until it fails."""
         connection.add_notify_handler(lambda notice: self._pass_on(notice.payload.encode()))
         with patience(connection, _PATIENCE):
-            await connection.execute(f"LISTEN {notices.CHANNEL}")
+            await connection.execute(f"LISTEN {notifications.CHANNEL}")
         self._again()
         readable = asyncio.Event()
         with watched(connection, readable.set):
@@ -41,7 +41,7 @@ class Listening:
 
     def _pass_on(self, payload: bytes) -> None:
         try:
-            heard = notices.decode(payload)
+            heard = notifications.decode(payload)
         except msgspec.MsgspecError:
             return  # of a newer version, or nobody's: the tables are the truth
         self._hear(heard)

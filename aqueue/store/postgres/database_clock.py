@@ -9,7 +9,7 @@ _SLOW = 1.0
 """Seconds after which an answer says little about when the clock was read."""
 
 
-class Clock:
+class DatabaseClock:
     """The database's clock, carried on by this host's monotonic one."""
 
     def __init__(self) -> None:

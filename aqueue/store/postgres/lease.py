@@ -20,7 +20,7 @@ _SHORT_LIFE = 1.0
 """Seconds; a guard that ends sooner is started again only after so long."""
 
 
-class Fence:
+class Lease:
     """Ends the commands of a pool in time, unless its lease is renewed."""
 
     def __init__(self, folder: Path, lease: float, kill_after: float) -> None:
