@@ -27,14 +27,14 @@ async def enqueue_in(
     job when the transaction commits. Raises `InvalidJob`, `DuplicateJob` (what else is in the transaction stays), and
     what psycopg raises.
     """
-    from aqueue.store.postgres import external_connection, insert
+    from aqueue.store.postgres import insert
 
     settings = load_config().config if config is None else config
     spec = JobSpec(command=job, **fields) if isinstance(job, str) else job
     if spec.cwd is not None:
         spec = replace(spec, cwd=os.path.join(os.getcwd(), spec.cwd))
-    await external_connection.begin(connection)
+    await insert.begin_transaction(connection)
     async with connection.transaction():  # within an open one a savepoint
         new = spec.with_defaults(settings.job_defaults(os.getcwd()))
-        made, _ = await insert.add(external_connection.plain(connection), [new])
+        made, _ = await insert.add_jobs(connection, [new])
     return made[0]

@@ -83,11 +83,22 @@ def cancelled(job: Job, *, now: datetime) -> Job:
     return replace(job, state=State.CANCELLED, updated_at=now)
 
 
+def check_retryable(job: Job) -> None:
+    """Raise `InvalidRequest` unless `job` can be retried."""
+    if job.state not in (State.DEAD, State.CANCELLED):
+        raise InvalidRequest(f"job {job.id} is {job.state}: only a dead or cancelled job can be retried")
+
+
+def check_removable(job: Job) -> None:
+    """Raise `InvalidRequest` unless `job` can be removed."""
+    if job.state is State.PROCESSING:
+        raise InvalidRequest(f"job {job.id} is processing: cancel it before you remove it")
+
+
 def retried(job: Job, *, now: datetime) -> Job:
     """`job`, which is dead or cancelled, back in its queue with a full new budget and its history kept.
 
     Raises `InvalidRequest` in any other state.
     """
-    if job.state not in (State.DEAD, State.CANCELLED):
-        raise InvalidRequest(f"job {job.id} is {job.state}: only a dead or cancelled job can be retried")
+    check_retryable(job)
     return replace(job, state=State.PENDING, attempts=0, interruptions=0, updated_at=now, run_at=now, delay=0.0)

@@ -79,7 +79,7 @@ class Host:
         return self.log_file.read_text() if self.log_file.exists() else ""
 
     def processes(self) -> list[psutil.Process]:
-        """What runs on behalf of this host: pools, guards, commands."""
+        """What runs on behalf of this host: pools, watchdogs, commands."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
@@ -88,7 +88,7 @@ class Host:
                     found.append(process)
         return found
 
-    def guards(self) -> list[psutil.Process]:
+    def watchdogs(self) -> list[psutil.Process]:
         return [process for process in self.processes() if "aqueue.attempts.watchdog" in _words(process)]
 
     def commands(self) -> list[psutil.Process]:
@@ -145,7 +145,7 @@ class Hosts:
 
     def sql(self, statement: str) -> list[Any]:
         with psycopg.connect(self.url, autocommit=True) as connection:
-            cursor = connection.execute(statement)  # type: ignore[call-overload]
+            cursor = connection.execute(statement)
             return cursor.fetchall() if cursor.description else []
 
     # What commands leave behind

@@ -1,64 +1,79 @@
-"""What people, and the time that passes, do to jobs that are there, in the transaction that is open."""
+"""What people, and the time that passes, do to jobs that exist, in the transaction that is open."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from aqueue.errors import InvalidRequest
+import msgspec
+
 from aqueue.jobs.job import Job, State
-from aqueue.store.postgres import insert, lookup, notifications, rows, statements
+from aqueue.jobs.lifecycle import check_removable
+from aqueue.store.postgres import insert, lookup, notifications, statements
 from aqueue.store.postgres.connection import Connection
+from aqueue.store.postgres.rows import JobRow, write_parameters
+from aqueue.store.postgres.statement import Statement, columns, execute
 
 _ASK_TO_CANCEL = "UPDATE aqueue.job_active SET cancel = true WHERE seq = %s"
-_STOP = "UPDATE aqueue.pool SET stop = %s WHERE run = ANY(%s)"
-_EXPIRE = f"""
+_ASK_TO_STOP = "UPDATE aqueue.pool SET stop = %s WHERE run = ANY(%s)"
+_REMOVE = "DELETE FROM aqueue.job WHERE seq = ANY(%s)"
+_EXPIRE = Statement(
+    f"""
     DELETE FROM aqueue.job_ended WHERE seq IN (
         SELECT seq FROM aqueue.job_ended WHERE state IN ('completed', 'cancelled') AND changed < %s
         ORDER BY changed LIMIT %s FOR UPDATE SKIP LOCKED)
-    RETURNING {rows.PLAIN}"""
-_OLDEST = "SELECT min(changed) FROM aqueue.job_ended WHERE state IN ('completed', 'cancelled')"
+    RETURNING {columns(JobRow)}""",
+    JobRow,
+)
 
 
-async def steer(connection: Connection, name: str, rule: Callable[..., Job], *, running: bool) -> Job:
-    """Change a job by one of the rules of `aqueue.jobs.lifecycle`; with `running`, the pool that runs it is asked to cancel
-    it, and the job returned as it is. Raises `UnknownJob`, `InvalidRequest`."""
-    before, now = await lookup.one(connection, name, lock=True), await lookup.now(connection)
+class _Oldest(msgspec.Struct):
+    changed: datetime | None
+
+
+_OLDEST = Statement(
+    "SELECT min(changed) AS changed FROM aqueue.job_ended WHERE state IN ('completed', 'cancelled')", _Oldest
+)
+
+
+async def change(connection: Connection, job_id: str, rule: Callable[..., Job], *, running: bool) -> Job:
+    """Change a job by one of the rules of `aqueue.jobs.lifecycle`. Raises `UnknownJob`, `InvalidRequest`.
+
+    With `running`, the pool that runs the job is asked to cancel it, and the job returned as it is.
+    """
+    before, now = await lookup.get(connection, job_id, lock=True), await lookup.now(connection)
     if running and before.state is State.PROCESSING:
-        await connection.execute(_ASK_TO_CANCEL, (before.seq,))
-        await notifications.send(connection, [notifications.Told()])
+        await execute(connection, _ASK_TO_CANCEL, (before.seq,))
+        await notifications.send(connection, [notifications.PoolAsked()])
         return before
     after = rule(before, now=now)
-    await connection.execute(statements.PUT, rows.columns([after], now))
-    await notifications.send(
-        connection, notifications.of_ended([name]) if after.state.final else notifications.of_waiting([after], now)
-    )
+    await execute(connection, statements.UPDATE, write_parameters([after], now))
+    await notifications.send(connection, notifications.of_changed([after], now))
     return after
 
 
-async def remove(connection: Connection, names: list[str]) -> list[Job]:
-    """Forget jobs. Raises `UnknownJob`, `InvalidRequest`."""
-    gone: dict[str, Job] = {}
-    for lock in (False, True):  # a lock that is taken in vain would hide a job from claims for a while
-        gone = await lookup.by_id(connection, names, lock=lock)
-        for name in names:
-            if name not in gone:
-                raise await lookup.unknown(connection, name)
-            if gone[name].state is State.PROCESSING:
-                raise InvalidRequest(f"job {name} is processing: cancel it before you remove it")
-    await connection.execute(insert.REMEMBER, (sorted(names),))  # also those that were made: nobody shall choose them
-    await connection.execute("DELETE FROM aqueue.job WHERE seq = ANY(%s)", ([job.seq for job in gone.values()],))
-    await notifications.send(connection, notifications.of_ended(names))
-    return [gone[name] for name in names]
+async def remove(connection: Connection, job_ids: list[str]) -> list[Job]:
+    """Remove jobs. Raises `UnknownJob`, `InvalidRequest`."""
+    found: dict[str, Job] = {}
+    for lock in (False, True):  # a lock on a job that cannot be removed would hide it from claims for a while
+        found = await lookup.get_by_id(connection, job_ids, lock=lock)
+        for job_id in job_ids:
+            if job_id not in found:
+                raise await lookup.unknown_job(connection, job_id)
+            check_removable(found[job_id])
+    await insert.RESERVE_IDS.fetch(connection, (sorted(job_ids),))  # also generated ones: nobody shall choose them
+    await execute(connection, _REMOVE, ([job.seq for job in found.values()],))
+    await notifications.send(connection, notifications.of_ended(job_ids))
+    return [found[job_id] for job_id in job_ids]
 
 
-async def expire(connection: Connection, before: datetime, most: int) -> tuple[list[Job], datetime | None]:
-    """Forget so many jobs that ended before a time, the oldest first; return them, and when the oldest that is left
-    ended."""
-    gone = await (await connection.execute(_EXPIRE, (before, most))).fetchall()
-    oldest = await (await connection.execute(_OLDEST)).fetchone()
-    return [rows.job_of(row) for row in gone], oldest[0] if oldest else None
+async def expire(connection: Connection, before: datetime, limit: int) -> tuple[list[Job], datetime | None]:
+    """Remove up to `limit` jobs that ended before a time, the oldest first; return them, and when the oldest that is
+    left ended."""
+    expired = await _EXPIRE.fetch(connection, (before, limit))
+    oldest = await _OLDEST.fetch_one(connection)
+    return [row.job() for row in expired], oldest.changed if oldest else None
 
 
-async def stop(connection: Connection, runs: Sequence[str], how: str) -> None:
-    """Tell pools to stop; `how` is `stop`, `now` or `leave`."""
-    await connection.execute(_STOP, (how, list(runs)))
-    await notifications.send(connection, [notifications.Told()])
+async def stop_pools(connection: Connection, runs: Sequence[str], how: str) -> None:
+    """Ask pools to stop; `how` is `stop`, `now` or `leave`."""
+    await execute(connection, _ASK_TO_STOP, (how, list(runs)))
+    await notifications.send(connection, [notifications.PoolAsked()])

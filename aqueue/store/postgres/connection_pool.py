@@ -1,4 +1,4 @@
-"""All connections of a process to its database: made, kept, given up and made again."""
+"""The connections of a process to its database: opened when needed, kept while idle, replaced when they fail."""
 
 import asyncio
 import random
@@ -10,139 +10,152 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from aqueue.errors import StoreError
-from aqueue.store.postgres.connection import COLLISION, Connection, connect, doubted, failure, give_up, hung_up
+from aqueue.store.postgres.connection import (
+    TRANSACTION_CONFLICT,
+    Connection,
+    close_now,
+    closed_by_server,
+    connect,
+    database_error,
+    probe_while_waiting,
+)
 
 T = TypeVar("T")
-_IN_THE_WAY = (*COLLISION, psycopg.errors.UniqueViolation)
-"""The same, where an id may have been made that somebody chose in that moment."""
+_RETRIED = (*TRANSACTION_CONFLICT, psycopg.errors.UniqueViolation)
+"""Errors after which a transaction is tried again; an id may have been generated that somebody chose just then."""
 _TRIES = 5
-_FIRST_WAIT, LONGEST_WAIT = 0.05, 5.0
+_FIRST_RECONNECT_DELAY, MAX_RECONNECT_DELAY = 0.05, 5.0
 """Seconds before the first and between later attempts to connect again."""
-_LONGEST_QUEUE = 10.0
-"""Seconds without an answer to anybody after which a question no longer waits for its turn."""
-_CONNECTIONS = 4
-"""For questions that are asked at the same time; claims, notices and heartbeats have connections of their own."""
+_ACQUIRE_TIMEOUT = 10.0
+"""Seconds to wait for a free connection while no other query is answered."""
+MAX_CONNECTIONS = 4
+"""For queries at the same time; round trips, notifications and heartbeats have connections of their own."""
 
 
 class ConnectionPool:
-    """The ways to one database."""
+    """The connections of one process to the database `store`."""
 
-    def __init__(self, store: str, *, many: bool) -> None:
-        """`many`: for a process that asks again and again, so that several connections are kept."""
+    def __init__(self, store: str, *, max_idle: int = 1) -> None:
+        """`max_idle`: how many connections are kept while nobody uses them."""
         self.store = store
-        self._most_idle = _CONNECTIONS if many else 1
+        self._max_idle = max_idle
         self._idle: list[Connection] = []
-        self._seats = asyncio.Semaphore(_CONNECTIONS)
-        self._answers = 0
+        self._free = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._responses = 0
         self._closed = False
-        self._abandoned = False
-        self._held: set[Connection] = set()
+        self._aborted = False
+        self._dedicated: set[Connection] = set()
 
     async def close(self) -> None:
-        """Keep no connection."""
+        """Close the idle connections, and every other when it is released."""
         self._closed = True
-        await self._forget()
+        await self._close_idle()
 
-    async def _forget(self) -> None:
-        """Keep no connection from before."""
+    async def _close_idle(self) -> None:
         while self._idle:
-            await give_up(self._idle.pop())
+            await close_now(self._idle.pop())
 
     @asynccontextmanager
-    async def asking(self) -> AsyncIterator[Connection]:
-        """A connection for a question. What goes wrong with the database is a `StoreError`."""
-        await self._have_seat()
+    async def acquire(self) -> AsyncIterator[Connection]:
+        """Hold a connection during the block. Raises `StoreError` for whatever goes wrong with the database."""
+        await self._wait_for_free()
         try:
-            connection = await self._usable() or await connect(self.store)
+            connection = await self._pop_idle() or await connect(self.store)
             try:
-                async with doubted(connection, self.store):
+                async with probe_while_waiting(connection, self.store):
                     yield connection
             except (psycopg.Error, TimeoutError) as error:
-                await give_up(connection)  # whatever it was, such as a server that is not the writer any more
-                raise failure(self.store, error) from error
+                await close_now(connection)  # whatever it was, such as a server that has become a standby
+                raise database_error(self.store, error) from error
             except BaseException:
-                await self._put_back(connection)
+                await self._release(connection)
                 raise
-            self._answers += 1
-            await self._put_back(connection)
+            self._responses += 1
+            await self._release(connection)
         finally:
-            self._seats.release()
+            self._free.release()
 
-    async def _have_seat(self) -> None:
-        """Return when it is a question's turn, however long that takes, as long as others get their answers."""
+    async def _wait_for_free(self) -> None:
+        """Return when there is a connection to use, however long that takes, as long as others get responses."""
         while True:
-            before = self._answers
+            before = self._responses
             try:
-                async with asyncio.timeout(_LONGEST_QUEUE):
-                    await self._seats.acquire()
+                async with asyncio.timeout(_ACQUIRE_TIMEOUT):
+                    await self._free.acquire()
                 return
             except TimeoutError as error:
-                if self._answers == before:
-                    raise failure(self.store, error) from error
+                if self._responses == before:
+                    raise database_error(self.store, error) from error
 
-    async def _usable(self) -> Connection | None:
-        """An idle connection that the server has not ended meanwhile."""
+    async def _pop_idle(self) -> Connection | None:
+        """An idle connection that the server has not closed."""
         while self._idle:
             connection = self._idle.pop()
-            if not hung_up(connection):
+            if not closed_by_server(connection):
                 return connection
-            await give_up(connection)
+            await close_now(connection)
         return None
 
-    async def _put_back(self, connection: Connection) -> None:
-        at_rest = connection.info.transaction_status == TransactionStatus.IDLE
-        if at_rest and not self._closed and len(self._idle) < self._most_idle:
+    async def _release(self, connection: Connection) -> None:
+        reusable = connection.info.transaction_status == TransactionStatus.IDLE
+        if reusable and not self._closed and len(self._idle) < self._max_idle:
             self._idle.append(connection)
         else:
-            await give_up(connection)
+            await close_now(connection)
 
-    async def change(self, make: Callable[[Connection], Awaitable[T]]) -> T:
-        """What `make` returns, done in a transaction: all of it or nothing. It is done anew where it got into the way
-        of another one."""
+    async def transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run `work` in a transaction, again if that conflicts with another one, and return what it returned.
+
+        Raises `StoreError`, and what `work` raises.
+        """
         for tries_left in reversed(range(_TRIES)):
-            async with self.asking() as connection:
+            async with self.acquire() as connection:
                 try:
                     async with connection.transaction():
-                        return await make(connection)
-                except _IN_THE_WAY:
+                        return await work(connection)
+                except _RETRIED:
                     if not tries_left:
                         raise
         raise AssertionError
 
-    def abandon(self) -> None:
-        """Close the connections of `held`, which makes no others, and whose tasks are cancelled next: to cancel a query
-        that is under way takes long where nobody answers."""
-        self._abandoned = True
-        for connection in self._held:
-            connection.pgconn.finish()
-
-    async def held(
+    async def run_dedicated(
         self,
         use: Callable[[Connection], Any],
-        failed: Callable[[StoreError], None],
-        longest_wait: float = LONGEST_WAIT,
+        on_failure: Callable[[StoreError], None],
+        max_delay: float = MAX_RECONNECT_DELAY,
     ) -> None:
-        """Give `use` a connection of its own, and another one whenever it fails, until `abandon`; `failed` hears
-        why."""
-        wait = _FIRST_WAIT
+        """Give `use` a connection of its own, and another one whenever it fails, until `abort` or until it returns.
+
+        `on_failure` is called with each failure; `max_delay` is the longest time between attempts, in seconds.
+        """
+        delay = _FIRST_RECONNECT_DELAY
         clock = asyncio.get_running_loop().time
         while True:
             began = clock()
             try:
                 connection = await connect(self.store)
-                self._held.add(connection)
+                self._dedicated.add(connection)
                 try:
                     await use(connection)
                     return
                 finally:
-                    self._held.discard(connection)
-                    await give_up(connection)
+                    self._dedicated.discard(connection)
+                    await close_now(connection)
             except (StoreError, psycopg.Error, TimeoutError) as error:
-                if self._abandoned:
+                if self._aborted:
                     return
-                failed(error if isinstance(error, StoreError) else failure(self.store, error))
-                await self._forget()  # the next one may be to another server
-            if clock() - began > wait:  # it has worked for a while, or has tried for long enough
-                wait = _FIRST_WAIT
-            await asyncio.sleep(wait * random.uniform(0.8, 1.2))
-            wait = min(2 * wait, longest_wait)
+                on_failure(error if isinstance(error, StoreError) else database_error(self.store, error))
+                await self._close_idle()  # the next connection may be to another server
+            if clock() - began > delay:  # it has worked for a while, or has tried for long enough
+                delay = _FIRST_RECONNECT_DELAY
+            await asyncio.sleep(delay * random.uniform(0.8, 1.2))
+            delay = min(2 * delay, max_delay)
+
+    def abort(self) -> None:
+        """Close all dedicated connections for good; their tasks are cancelled next.
+
+        psycopg would try to cancel their queries, which takes long where the server does not answer.
+        """
+        self._aborted = True
+        for connection in self._dedicated:
+            connection.pgconn.finish()

@@ -1,4 +1,4 @@
-"""The database's time in this process: by it all hosts agree on what is due, whatever their own clocks say."""
+"""The database's time in this process: by it all hosts agree on what is due, whatever their own clocks show."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from aqueue.system.clock import monotonic
 
 _SLOW = 1.0
-"""Seconds after which an answer says little about when the clock was read."""
+"""Seconds after which a response says little about when the clock was read."""
 
 
 class DatabaseClock:
@@ -16,16 +16,17 @@ class DatabaseClock:
         self._offset = time.time() - monotonic()
         self._known = False
 
-    def set(self, database: datetime, asked: float) -> float:
-        """The database was asked for its time at `asked`, by `clock.monotonic`, and has just said that it is `database`.
-        That was halfway in between, as far as anybody knows; an answer that was long in coming is not taken where it
-        says nothing new.
+    def set(self, database_time: datetime, asked_at: float) -> float:
+        """Set the clock to what the database, asked at `asked_at` by the monotonic clock, has just answered.
 
-        Return by how many seconds its clock has moved against this host's monotonic one since it was last set.
+        It read its clock halfway in between, as far as anybody knows; a slow response that could be explained by its
+        delay is ignored.
+
+        Return by how many seconds the database's clock has moved against this host's monotonic one since the last call.
         """
         now = monotonic()
-        took = now - asked
-        offset = database.timestamp() - (asked + now) / 2
+        took = now - asked_at
+        offset = database_time.timestamp() - (asked_at + now) / 2
         moved = offset - self._offset if self._known else 0.0
         if self._known and took > _SLOW and abs(moved) <= took / 2:
             return 0.0
@@ -34,4 +35,5 @@ class DatabaseClock:
         return moved
 
     def now(self) -> datetime:
+        """The database's time."""
         return datetime.fromtimestamp(0, UTC) + timedelta(seconds=monotonic() + self._offset)

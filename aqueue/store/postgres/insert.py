@@ -1,10 +1,12 @@
-"""New jobs, in whatever transaction is open: the store's own, or an application's."""
+"""New jobs, in the transaction that is open: the store's own, or an application's."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+import msgspec
 from msgspec.structs import replace
-from psycopg.rows import tuple_row
+from psycopg import AsyncCursor
+from psycopg.pq import TransactionStatus
 
 from aqueue.errors import DuplicateJob
 from aqueue.jobs import lifecycle
@@ -13,100 +15,114 @@ from aqueue.jobs.spec import JobSpec, first_duplicate
 from aqueue.store.ids import made_id
 from aqueue.store.postgres import notifications, rows
 from aqueue.store.postgres.connection import Connection
+from aqueue.store.postgres.statement import Statement, columns, execute
 
 _SLICE = 1000
 """Jobs in one statement."""
-REMEMBER = "INSERT INTO aqueue.chosen_id SELECT unnest(%s::text[]) ON CONFLICT DO NOTHING RETURNING id"
-"""Keeps ids from being chosen ever again; returns those that were not kept from it before."""
-_NEW_QUEUES = """
+RESERVE_IDS = Statement(
+    "INSERT INTO aqueue.chosen_id SELECT unnest(%s::text[]) ON CONFLICT DO NOTHING RETURNING id", str
+)
+"""Keep ids from ever being chosen again; returns those that were not reserved before."""
+_RESERVED_AMONG = Statement("SELECT id FROM aqueue.chosen_id WHERE id = ANY(%s)", str)
+_EXISTING = Statement(
+    f"SELECT {columns(rows.JobWithOutputRow)} FROM aqueue.job WHERE id = ANY(%s)", rows.JobWithOutputRow
+)
+_ADD_QUEUES = """
     INSERT INTO aqueue.queue SELECT name FROM unnest(%s::text[]) AS wanted (name)
     WHERE NOT EXISTS (SELECT FROM aqueue.queue AS known WHERE known.name = wanted.name)"""
-"""A queue that another open transaction adds too stands there twice, which harms nobody; waiting for its end would."""
+"""A queue that another open transaction adds too is then in the table twice, which is harmless; waiting is not."""
 
 
-async def add(
+class _Number(msgspec.Struct):
+    seq: int
+    now: datetime
+
+
+_NEXT_NUMBERS = Statement(
+    "SELECT nextval('aqueue.job_seq') AS seq, clock_timestamp() AS now FROM generate_series(1, %s)", _Number
+)
+
+
+async def add_jobs(
     connection: Connection, specs: Sequence[JobSpec], *, if_absent: bool = False
 ) -> tuple[list[Job], dict[str, Job]]:
-    """Insert new jobs, with the transaction that is open; return them, and those that exist where that is fine.
+    """Insert new jobs; return them, and by id those that exist already, with `if_absent`.
 
     Raises `DuplicateJob`.
     """
-    there = await reserve(connection, [spec.id for spec in specs if spec.id is not None], if_absent=if_absent)
-    specs = [spec for spec in specs if spec.id not in there]
+    existing = await _reserve(connection, [spec.id for spec in specs if spec.id is not None], if_absent=if_absent)
+    specs = [spec for spec in specs if spec.id not in existing]
     if not specs:
-        return [], there
-    seqs, now = await numbers(connection, len(specs))
-    made = await made_ids(connection, [seq for seq, spec in zip(seqs, specs, strict=True) if spec.id is None])
-    jobs = [
-        lifecycle.new_job(spec, job_id=spec.id or made[seq], seq=seq, now=now)
-        for seq, spec in zip(seqs, specs, strict=True)
-    ]
-    await insert(connection, jobs, now)
-    return jobs, there
+        return [], existing
+    seqs, now = await _next_numbers(connection, len(specs))
+    numbered = list(zip(seqs, specs, strict=True))
+    generated = await _generate_ids(connection, [seq for seq, spec in numbered if spec.id is None])
+    jobs = [lifecycle.new_job(spec, job_id=spec.id or generated[seq], seq=seq, now=now) for seq, spec in numbered]
+    await _insert(connection, jobs, now)
+    return jobs, existing
 
 
-async def adopt(connection: Connection, records: Sequence[Job]) -> list[Job]:
-    """Insert jobs that come from another store as they are, but with new numbers. Raises `DuplicateJob`."""
-    await reserve(connection, [record.id for record in records])
-    seqs, now = await numbers(connection, len(records))
-    jobs = [replace(record, seq=seq) for seq, record in zip(seqs, records, strict=True)]
-    await insert(connection, jobs, now)
-    return jobs
+async def import_jobs(connection: Connection, jobs: Sequence[Job]) -> list[Job]:
+    """Insert jobs from another store as they are, but with new numbers. Raises `DuplicateJob`."""
+    await _reserve(connection, [job.id for job in jobs])
+    seqs, now = await _next_numbers(connection, len(jobs))
+    imported = [replace(job, seq=seq) for seq, job in zip(seqs, jobs, strict=True)]
+    await _insert(connection, imported, now)
+    return imported
 
 
-async def reserve(connection: Connection, names: list[str], *, if_absent: bool = False) -> dict[str, Job]:
-    """Take ids that somebody chose; return the jobs that have one already, where that is fine.
+async def begin_transaction(connection: Connection) -> None:
+    """Begin the transaction that an application's connection begins with its first statement, unless one is open.
+
+    Otherwise `connection.transaction()` would not be a savepoint within it, but a transaction that commits by itself.
+    """
+    if not connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE:
+        await AsyncCursor(connection).execute("SELECT 1")
+
+
+async def _reserve(connection: Connection, job_ids: list[str], *, if_absent: bool = False) -> dict[str, Job]:
+    """Reserve ids that somebody chose; with `if_absent`, return the jobs that have one already.
 
     Raises `DuplicateJob` if an id is, or ever was, in use.
     """
-    twice = first_duplicate(names)
+    twice = first_duplicate(job_ids)
     if twice is not None:
         raise DuplicateJob(f"id {twice} occurs twice in this batch")
     found: dict[str, Job] = {}
-    async with connection.cursor(row_factory=tuple_row) as cursor:
-        for start in range(0, len(names), _SLICE):
-            some = names[start : start + _SLICE]
-            await cursor.execute(REMEMBER, (some,))
-            new = {name for (name,) in await cursor.fetchall()}
-            await cursor.execute(f"SELECT {rows.FULL} FROM aqueue.job WHERE id = ANY(%s)", (some,))
-            there = {job.id: job for job in [rows.job_of(row, output=True) for row in await cursor.fetchall()]}
-            for name in some:
-                if name in there and not if_absent:
-                    raise DuplicateJob(f"id {name} exists already")
-                if name not in new and name not in there:
-                    raise DuplicateJob(f"id {name} exists already (it was removed; ids are never used again)")
-            found.update(there)
+    for start in range(0, len(job_ids), _SLICE):
+        some = job_ids[start : start + _SLICE]
+        reserved = set(await RESERVE_IDS.fetch(connection, (some,)))
+        existing = {job.id: job for job in [row.job() for row in await _EXISTING.fetch(connection, (some,))]}
+        for job_id in some:
+            if job_id in existing and not if_absent:
+                raise DuplicateJob(f"id {job_id} exists already")
+            if job_id not in reserved and job_id not in existing:
+                raise DuplicateJob(f"id {job_id} exists already (it was removed; ids are never used again)")
+        found.update(existing)
     return found
 
 
-async def numbers(connection: Connection, count: int) -> tuple[list[int], datetime]:
+async def _next_numbers(connection: Connection, count: int) -> tuple[list[int], datetime]:
     """So many new sequence numbers, and the database's time."""
-    async with connection.cursor(row_factory=tuple_row) as cursor:
-        await cursor.execute(
-            "SELECT nextval('aqueue.job_seq'), clock_timestamp() FROM generate_series(1, %s)", (count,)
-        )
-        found = await cursor.fetchall()
-    return [seq for seq, _ in found], found[0][1].astimezone(UTC)
+    numbers = await _NEXT_NUMBERS.fetch(connection, (count,))
+    return [number.seq for number in numbers], numbers[0].now.astimezone(UTC)
 
 
-async def made_ids(connection: Connection, seqs: Sequence[int]) -> dict[int, str]:
-    """An id for each of these numbers; it gives way to one that somebody chose."""
-    made = {seq: made_id(seq) for seq in seqs}
-    open_ = list(made)
-    async with connection.cursor(row_factory=tuple_row) as cursor:
-        while open_:
-            await cursor.execute("SELECT id FROM aqueue.chosen_id WHERE id = ANY(%s)", ([made[seq] for seq in open_],))
-            taken = {name for (name,) in await cursor.fetchall()}
-            open_ = [seq for seq in open_ if made[seq] in taken]
-            made.update({seq: made[seq] + "x" for seq in open_})
-    return made
+async def _generate_ids(connection: Connection, seqs: Sequence[int]) -> dict[int, str]:
+    """An id for each of these numbers, by number; none that somebody chose."""
+    generated = {seq: made_id(seq) for seq in seqs}
+    unchecked = list(generated)
+    while unchecked:
+        candidates = [generated[seq] for seq in unchecked]
+        taken = set(await _RESERVED_AMONG.fetch(connection, (candidates,)))
+        unchecked = [seq for seq in unchecked if generated[seq] in taken]
+        generated.update({seq: generated[seq] + "x" for seq in unchecked})
+    return generated
 
 
-async def insert(connection: Connection, jobs: Sequence[Job], now: datetime) -> None:
-    """Insert jobs, and tell those who wait for some."""
-    async with connection.cursor(row_factory=tuple_row) as cursor:
-        queues = sorted({job.queue for job in jobs})
-        await cursor.execute(_NEW_QUEUES, (queues,))
-        for start in range(0, len(jobs), _SLICE):
-            await cursor.execute(rows.INSERT, rows.columns(jobs[start : start + _SLICE], now))
+async def _insert(connection: Connection, jobs: Sequence[Job], now: datetime) -> None:
+    """Insert jobs, and announce those that wait."""
+    await execute(connection, _ADD_QUEUES, (sorted({job.queue for job in jobs}),))
+    for start in range(0, len(jobs), _SLICE):
+        await execute(connection, rows.INSERT, rows.write_parameters(jobs[start : start + _SLICE], now))
     await notifications.send(connection, notifications.of_waiting([job for job in jobs if not job.state.final], now))

@@ -1,7 +1,7 @@
-"""What keeps a command from running on when its pool's lease has run out, so that it never runs twice at once.
+"""The lease of a pool: what ends its commands when it has run out, so that no job ever runs twice at once.
 
-Half a lease after the last heartbeat the pool ends its commands itself. Where it cannot, because it was killed or
-hangs, its guard does: a small process of its own, to which the pool writes how long it has.
+When half of the lease has passed since the last heartbeat, the pool ends its commands itself. Where it cannot, because
+it was killed or hangs, its watchdog does: a small process of its own, to which the pool writes how long it may wait.
 """
 
 import asyncio
@@ -13,97 +13,98 @@ from pathlib import Path
 
 from aqueue.attempts.files import AttemptFiles
 from aqueue.attempts.orphans import disown
-from aqueue.attempts.watchdog import commands
+from aqueue.attempts.watchdog import find_commands
 from aqueue.system import clock
 
-_SHORT_LIFE = 1.0
-"""Seconds; a guard that ends sooner is started again only after so long."""
+_RESTART_DELAY = 1.0
+"""Seconds; a watchdog that ends sooner is started again only after so long."""
 
 
 class Lease:
-    """Ends the commands of a pool in time, unless its lease is renewed."""
+    """Ends the commands of a pool in time, unless it is renewed."""
 
-    def __init__(self, folder: Path, lease: float, kill_after: float) -> None:
-        """`folder` is where the pool keeps its files; `lease` and `kill_after` in seconds."""
+    def __init__(self, folder: Path, seconds: float, kill_after: float) -> None:
+        """`folder` is where the pool keeps its files; `kill_after` in seconds."""
         self.end_commands: Callable[[str], None] = lambda reason: None
         self._folder = folder
-        self._lease = lease
-        self._kill_after = min(kill_after, lease / 6)
-        self._renewed = float("-inf")
+        self.seconds = seconds
+        self._kill_after = min(kill_after, seconds / 6)
+        self._renewed_at = float("-inf")
         self._timer: asyncio.TimerHandle | None = None
-        self._guard: asyncio.subprocess.Process | None = None
+        self._watchdog: asyncio.subprocess.Process | None = None
 
     async def run(self) -> None:
-        """Keep a guard, and look at the clock when the machine wakes, until this is cancelled."""
+        """Keep a watchdog running, and look at the clock when the machine wakes, until this is cancelled."""
         changes = clock.open_clock_watch()
         if changes is not None:
-            asyncio.get_running_loop().add_reader(changes, self._clocks_changed, changes)
+            asyncio.get_running_loop().add_reader(changes, self._on_clock_change, changes)
         try:
-            await self._keep_guard()
+            await self._keep_watchdog()
         finally:
             if changes is not None:
                 asyncio.get_running_loop().remove_reader(changes)
                 os.close(changes)
 
-    async def _keep_guard(self) -> None:
+    async def _keep_watchdog(self) -> None:
         while True:
             began = clock.monotonic()
-            self._guard = await asyncio.create_subprocess_exec(
+            self._watchdog = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-m", "aqueue.attempts.watchdog", str(self._folder)),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.DEVNULL,
                 start_new_session=True,
             )
-            self._tell_guard()
-            await self._guard.wait()
-            if clock.monotonic() < began + _SHORT_LIFE:
-                await asyncio.sleep(_SHORT_LIFE)
+            self._send_deadline()
+            await self._watchdog.wait()
+            if clock.monotonic() < began + _RESTART_DELAY:
+                await asyncio.sleep(_RESTART_DELAY)
 
-    def renew(self, beat: float) -> None:
-        """A heartbeat that was sent at `beat`, by `clock.monotonic`, has been written."""
-        self._renewed = max(beat, self._renewed)
+    def renew(self, sent_at: float) -> None:
+        """A heartbeat that was sent at `sent_at`, by `clock.monotonic`, has been written."""
+        self._renewed_at = max(sent_at, self._renewed_at)
         if self._timer is not None:
             self._timer.cancel()
-        wait = self._renewed + self._lease / 2 - clock.monotonic()
-        self._timer = asyncio.get_running_loop().call_later(max(0.0, wait), self._time_is_up)
-        self._tell_guard()
+        wait = self._renewed_at + self.seconds / 2 - clock.monotonic()
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, wait), self._expire)
+        self._send_deadline()
 
-    def holds(self) -> bool:
-        """Whether there is time enough to start a command."""
-        return clock.monotonic() < self._renewed + self._lease / 2
+    def is_valid(self) -> bool:
+        """Whether a command may be started."""
+        return clock.monotonic() < self._renewed_at + self.seconds / 2
 
-    async def close(self, *, held: bool) -> None:
-        """The pool ends, and holds jobs or not. Its guard stays where commands go on without it."""
+    async def close(self, *, holds_jobs: bool) -> None:
+        """The pool ends. Its watchdog stays where commands go on without it."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._guard is None:
+        if self._watchdog is None:
             return
-        assert self._guard.stdin is not None
-        guard_stays = held and bool(commands(AttemptFiles(self._folder, 0)))
+        assert self._watchdog.stdin is not None
+        watchdog_stays = holds_jobs and bool(find_commands(AttemptFiles(self._folder, 0)))
         with contextlib.suppress(OSError):
-            if not guard_stays:
-                self._guard.stdin.write(b"done\n")
-            self._guard.stdin.close()
-        if guard_stays:
-            disown(self._guard)
+            if not watchdog_stays:
+                self._watchdog.stdin.write(b"done\n")
+            self._watchdog.stdin.close()
+        if watchdog_stays:
+            disown(self._watchdog)
         else:
-            await self._guard.wait()
+            await self._watchdog.wait()
 
-    def _clocks_changed(self, changes: int) -> None:
+    def _on_clock_change(self, changes: int) -> None:
         """The timer stood still while the machine slept."""
         clock.rearm_clock_watch(changes)
         if self._timer is not None:
-            self._time_is_up()
+            self._expire()
 
-    def _time_is_up(self) -> None:
-        if self.holds():  # the machine slept less than the timer did
-            self.renew(self._renewed)
+    def _expire(self) -> None:
+        if self.is_valid():  # the machine slept less than the timer did
+            self.renew(self._renewed_at)
         else:
-            self.end_commands(f"interrupted: the database could not be reached for {self._lease / 2:g} s")
+            self.end_commands(f"interrupted: the database could not be reached for {self.seconds / 2:g} s")
 
-    def _tell_guard(self) -> None:
-        """Until when the guard waits: two thirds of the lease, so that all is over well before its end."""
-        if self._guard is not None and self._guard.stdin is not None and self._renewed > 0:
+    def _send_deadline(self) -> None:
+        """Tell the watchdog when to act: at two thirds of the lease, so that all is over well before its end."""
+        if self._watchdog is not None and self._watchdog.stdin is not None and self._renewed_at > 0:
+            deadline = self._renewed_at + self.seconds * 2 / 3
             with contextlib.suppress(OSError):
-                self._guard.stdin.write(f"{self._renewed + self._lease * 2 / 3} {self._kill_after}\n".encode())
+                self._watchdog.stdin.write(f"{deadline} {self._kill_after}\n".encode())

@@ -1,6 +1,7 @@
-"""What hosts tell each other by NOTIFY. A notice is a hint that saves a look: the tables are the truth.
+"""What hosts announce to each other by NOTIFY. A notification is a hint that saves a query: the tables are the truth.
 
-Sent in the transaction whose change it tells of, so that it arrives with it; equal ones of a transaction are one.
+It is sent in the transaction whose change it announces, and so arrives with it; equal ones of a transaction are one.
+The tags on the wire are those of version 0.1: pools of several versions may share a database.
 """
 
 from collections.abc import Iterable
@@ -11,17 +12,19 @@ import msgspec
 from aqueue.jobs.job import Job
 from aqueue.store.postgres.connection import Connection
 from aqueue.store.postgres.rows import is_ready
+from aqueue.store.postgres.statement import execute
 
 CHANNEL = "aqueue"
+_NOTIFY = "SELECT pg_notify(%s, payload) FROM unnest(%s::text[]) AS payload"
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _DAY = timedelta(days=1)
 _FIRST = (datetime.min.replace(tzinfo=UTC) + _DAY).timestamp()
 _LAST = (datetime.max.replace(tzinfo=UTC) - _DAY).timestamp()
-_LONGEST = 40
-"""Ids in one notice: it may be 8000 bytes long, and an id 128."""
+_MAX_IDS = 40
+"""In one notification, which may have 8000 bytes, and an id 128."""
 
 
-class Ready(msgspec.Struct, tag=True, frozen=True):
+class Ready(msgspec.Struct, tag="Ready", frozen=True):
     """A queue has jobs that can start. `rank` is minus the priority of the first, `due` a POSIX timestamp."""
 
     queue: str
@@ -29,59 +32,65 @@ class Ready(msgspec.Struct, tag=True, frozen=True):
     due: float
 
 
-class Later(msgspec.Struct, tag=True, frozen=True):
+class Scheduled(msgspec.Struct, tag="Later", frozen=True):
     """There are jobs that can start from `due` on, a POSIX timestamp."""
 
     due: float
 
 
-class Ended(msgspec.Struct, tag=True, frozen=True):
-    """Jobs somebody waits for have ended, or were removed."""
+class Ended(msgspec.Struct, tag="Ended", frozen=True):
+    """Jobs for whose end somebody waits have ended, or were removed."""
 
     ids: list[str]
 
 
-class Told(msgspec.Struct, tag=True, frozen=True):
-    """Some pool is told to stop, or to cancel what it runs."""
+class PoolAsked(msgspec.Struct, tag="Told", frozen=True):
+    """Some pool is asked, by the tables, to stop or to cancel what it runs."""
 
 
-class Left(msgspec.Struct, tag=True, frozen=True):
-    """A pool has gone."""
+class PoolLeft(msgspec.Struct, tag="Left", frozen=True):
+    """A pool has stopped."""
 
 
-Notification = Ready | Later | Ended | Told | Left
+Notification = Ready | Scheduled | Ended | PoolAsked | PoolLeft
 decode = msgspec.json.Decoder(Notification).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def moment(due: float) -> datetime:
-    """The time that a notice names, or the nearest that there is: anybody may send one."""
+def timestamp(due: float) -> datetime:
+    """The time in a notification, or the nearest that exists: anybody may send one."""
     return _EPOCH + timedelta(seconds=min(max(due, _FIRST), _LAST))
 
 
 def of_waiting(jobs: Iterable[Job], now: datetime) -> list[Notification]:
-    """What there is to tell of jobs that have begun to wait."""
+    """What announces jobs that have begun to wait."""
     first: dict[str, tuple[int, float]] = {}
-    later: list[float] = []
+    scheduled: list[float] = []
     for job in jobs:
         due = job.due_at.timestamp()
         if is_ready(job, now):
-            place = (-job.priority, due)
-            first[job.queue] = min(first.get(job.queue, place), place)
+            position = (-job.priority, due)
+            first[job.queue] = min(first.get(job.queue, position), position)
         else:
-            later.append(due)
-    ready: list[Notification] = [Ready(queue, place[0], place[1]) for queue, place in first.items()]
-    return [*ready, Later(min(later))] if later else ready
+            scheduled.append(due)
+    ready: list[Notification] = [Ready(queue, rank, due) for queue, (rank, due) in first.items()]
+    return [*ready, Scheduled(min(scheduled))] if scheduled else ready
 
 
-def of_ended(ids: list[str]) -> list[Notification]:
-    """What there is to tell those who wait for jobs."""
-    return [Ended(ids[start : start + _LONGEST]) for start in range(0, len(ids), _LONGEST)]
+def of_ended(job_ids: list[str]) -> list[Notification]:
+    """What announces that jobs have ended, or were removed."""
+    return [Ended(job_ids[start : start + _MAX_IDS]) for start in range(0, len(job_ids), _MAX_IDS)]
 
 
-async def send(connection: Connection, notices: Iterable[Notification]) -> None:
-    """Send notices, with the transaction that is open."""
-    payloads = [_encode(notice).decode() for notice in notices]
+def of_changed(jobs: Iterable[Job], now: datetime) -> list[Notification]:
+    """What announces jobs that have ended or wait again."""
+    jobs = list(jobs)
+    waiting = of_waiting([job for job in jobs if not job.state.final], now)
+    return [*waiting, *of_ended([job.id for job in jobs if job.state.final])]
+
+
+async def send(connection: Connection, notifications: Iterable[Notification]) -> None:
+    """Send notifications, with the transaction that is open."""
+    payloads = [_encode(notification).decode() for notification in notifications]
     if payloads:
-        statement = "SELECT pg_notify(%s, payload) FROM unnest(%s::text[]) AS payload"
-        await connection.execute(statement, (CHANNEL, payloads))
+        await execute(connection, _NOTIFY, (CHANNEL, payloads))

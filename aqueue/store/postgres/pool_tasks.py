@@ -1,21 +1,18 @@
-"""What a pool keeps going beside its workers: their traffic with the database, its heartbeat, and its guard."""
+"""What a pool keeps going beside its workers: the round trips, its heartbeat, and its watchdog."""
 
 import asyncio
 import logging
 import os
 import socket
-import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
-
-from msgspec.structs import replace
 
 from aqueue.errors import PoolRunning, StoreError
 from aqueue.jobs.job import Job
 from aqueue.settings.config import Config
 from aqueue.store.pool_info import PoolInfo
-from aqueue.store.postgres.connection import Connection, patience
-from aqueue.store.postgres.connection_pool import LONGEST_WAIT, ConnectionPool
+from aqueue.store.postgres.connection import Connection, time_limit
+from aqueue.store.postgres.connection_pool import MAX_RECONNECT_DELAY, ConnectionPool
 from aqueue.store.postgres.database_clock import DatabaseClock
 from aqueue.store.postgres.heartbeat import Heartbeat
 from aqueue.store.postgres.lease import Lease
@@ -24,119 +21,125 @@ from aqueue.store.protocol import PoolControl
 from aqueue.system import platform
 
 _log = logging.getLogger("aqueue.store.postgres")
-_LAST_WORDS = 5.0
-"""Seconds in which the last results must be stored when a pool ends."""
+_STOP_TIME_LIMIT = 5.0
+"""Seconds in which the last results must be stored when a pool stops."""
 
 
 class PoolTasks:
-    """A pool on a database, from the lock of its directory to its last result."""
+    """The tasks of a pool on a database, from the lock of its directory to its last result."""
+
+    trouble: str | None = None
+    """Why the database cannot be reached, while it cannot."""
 
     def __init__(
         self,
         config: Config,
         queues: frozenset[str],
-        links: ConnectionPool,
+        connections: ConnectionPool,
         *,
         run: str,
-        announce: Callable[[Job], None],
+        on_change: Callable[[Job], None],
         rescue: Callable[[Connection], Awaitable[None]],
     ) -> None:
-        """`run` names this start of the pool; `announce` hears of changed jobs; `rescue` looks
-        after pools that have fallen silent."""
+        """`run` names this start of the pool; `on_change` is called with changed jobs; `rescue` rescues the jobs of
+        silent pools."""
         self.clock = DatabaseClock()
-        self.fence = Lease(config.folder, config.lease, config.kill_after)
-        self.exchange = RoundTrips(run, queues, self.clock, announce=announce, late=self._late, safe=self.fence.holds)
-        self.trouble: str | None = None
-        self.orders: PoolControl | None = None
-        self._links = links
-        self._folder = config.folder
-        self._lease = config.lease
-        self._rescue = rescue
-        self._base = PoolInfo(
-            pid=os.getpid(),
-            started_at=self.clock.now(),
-            workers=config.workers,
-            queues=sorted(queues),
-            store="",
-            run=run,
-            host=socket.gethostname(),
-            folder=str(config.folder),
+        self.lease = Lease(config.folder, config.lease, config.kill_after)
+        self.round_trips = RoundTrips(
+            run,
+            queues,
+            self.clock,
+            on_change=on_change,
+            on_late_result=_refuse_late_result,
+            lease_is_valid=self.lease.is_valid,
         )
+        self.heartbeat = Heartbeat(
+            PoolInfo(
+                pid=os.getpid(),
+                started_at=self.clock.now(),
+                workers=config.workers,
+                queues=sorted(queues),
+                store="",
+                run=run,
+                host=socket.gethostname(),
+                folder=str(config.folder),
+            ),
+            clock=self.clock,
+            lease=self.lease,
+            round_trips=self.round_trips,
+            rescue=rescue,
+            on_success=self._recovered,
+        )
+        self._connections = connections
+        self._folder = config.folder
         self._tasks: list[asyncio.Task[None]] = []
         self._lock = -1
 
-    def take_lock(self) -> None:
+    def acquire_lock(self) -> None:
         """Raises `PoolRunning` if another pool has this pool's directory."""
         lock = platform.try_lock(self._folder / "lock")
         if lock is None:
             raise PoolRunning(f"another pool has {self._folder}: give this one a directory of its own")
         self._lock = lock
 
-    def let_go(self) -> None:
+    def release_lock(self) -> None:
+        """Let another pool have the directory."""
         os.close(self._lock)
 
-    async def join(self, connection: Connection) -> None:
-        """Become a pool among the others."""
-        self.membership = Heartbeat(self, self._home(), self._lease, self._rescue)
-        await self.membership.join(connection)
-
-    @property
-    def info(self) -> PoolInfo:
-        """This pool as the others see it."""
-        if self.orders is None:
-            return self._base
-        base = self._base
-        return replace(self.orders.info, run=base.run, host=base.host, folder=base.folder)
+    def attach(self, pool: PoolControl) -> None:
+        """Let `pool` do what others ask of it, and what the end of the lease demands."""
+        self.heartbeat.control = pool
+        self.lease.end_commands = pool.end_running
 
     def start(self) -> None:
-        """Keep all that going."""
-        # They are tried again well before half of the lease, or the time for the last results, has gone by.
-        often = min(LONGEST_WAIT, self._lease / 12)
-        self._keep("traffic", self._links.held(self.exchange.run_on, self._cut_off, often))
-        self._keep("heartbeat", self._links.held(self.membership.run_on, self._failed, often))
-        self._keep("guard", self.fence.run())
+        """Start the tasks."""
+        # They reconnect well before half of the lease, or the time for the last results, has passed.
+        max_delay = min(MAX_RECONNECT_DELAY, self.lease.seconds / 12)
+        connections = self._connections
+        self._create_task("round trips", connections.run_dedicated(self.round_trips.run, self._cut_off, max_delay))
+        self._create_task("heartbeat", connections.run_dedicated(self.heartbeat.run, self._failed, max_delay))
+        self._create_task("watchdog", self.lease.run())
 
     async def stop(self) -> None:
-        """Store the last results, leave, and end what was kept going. Raises `StoreError` if results are left over."""
+        """Store the last results, leave the other pools, and end the tasks. Raises `StoreError` if results are left."""
         try:
-            async with asyncio.timeout(_LAST_WORDS):
-                await self.exchange.at_rest()
-                async with self._links.asking() as connection:
-                    with patience(connection, _LAST_WORDS):
-                        await self.membership.leave(connection)
+            async with asyncio.timeout(_STOP_TIME_LIMIT):
+                await self.round_trips.flush()
+                async with self._connections.acquire() as connection:
+                    with time_limit(connection, _STOP_TIME_LIMIT):
+                        await self.heartbeat.leave(connection)
         except (TimeoutError, StoreError) as error:
-            _log.warning(f"the pool could not take its leave: {str(error) or 'the database does not answer'}")
+            _log.warning(f"the pool could not sign off: {str(error) or 'the database does not answer'}")
         finally:
-            self.exchange.close()
-            self._links.abandon()
+            self.round_trips.close()
+            self._connections.abort()
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            await self.fence.close(held=bool(self.exchange.held))
-        left = len(self.exchange.unsettled)
+            await self.lease.close(holds_jobs=bool(self.round_trips.in_flight))
+        left = self.round_trips.in_flight.unstored
         if left:
             raise StoreError(f"{left} results could not be stored: the next pool in {self._folder} stores them")
 
-    def _keep(self, name: str, task: Coroutine[Any, Any, None]) -> None:
-        kept = asyncio.create_task(task, name=f"aqueue {name}")
-        kept.add_done_callback(self._ended)
-        self._tasks.append(kept)
+    def _create_task(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name=f"aqueue {name}")
+        task.add_done_callback(self._task_done)
+        self._tasks.append(task)
 
-    def _ended(self, task: "asyncio.Task[None]") -> None:
+    def _task_done(self, task: "asyncio.Task[None]") -> None:
         error = None if task.cancelled() else task.exception()
         if error is not None:
             _log.warning(f"{task.get_name()} failed, the pool stops: {error!r}")
-            if self.orders is not None:
-                self.orders.request_stop()
+            if self.heartbeat.control is not None:
+                self.heartbeat.control.request_stop()
 
-    def well(self) -> None:
-        """A heartbeat has been written."""
+    def _recovered(self) -> None:
         if self.trouble is not None:
             self.trouble = None
             _log.warning("the database is there again")
 
     def _cut_off(self, error: StoreError) -> None:
-        self.exchange.lost()
+        self.round_trips.connection_lost()
         self._failed(error)
 
     def _failed(self, error: StoreError) -> None:
@@ -144,15 +147,7 @@ class PoolTasks:
             _log.warning(f"{error}; trying again")
         self.trouble = str(error)
 
-    def _late(self, job: Job) -> None:
-        attempt = f"attempt {len(job.history)} of job {job.id}"
-        _log.warning(f"{attempt} ended here too late: another pool has taken the job; its result is not counted")
 
-    def _home(self) -> str:
-        """A name for the directory that no other host's has."""
-        file = self._folder / "home"
-        name = file.read_text().strip() if file.exists() else ""
-        if not name:  # also where a power cut has left nothing of it
-            name = uuid.uuid4().hex
-            file.write_text(name + "\n")
-        return name
+def _refuse_late_result(job: Job) -> None:
+    attempt = f"attempt {len(job.history)} of job {job.id}"
+    _log.warning(f"{attempt} ended here too late: another pool has taken the job; its result is not counted")

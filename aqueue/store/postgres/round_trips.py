@@ -1,35 +1,38 @@
-"""The traffic of a pool's workers with the database: claims and results, as many as there are in one round trip.
+"""The round trips of a pool: claims for all free workers and all results that have come, in one transaction each.
 
-While one round trip is under way, results and free workers gather for the next. Each is one transaction: what it
-brings is durable when it is over. If the connection is lost, nobody knows whether the last one happened; so the next
-one begins by comparing what this pool holds with what the table says it holds.
+While a round trip is in progress, results and free workers gather for the next one. What it stores is durable when it
+is over. If the connection is lost, nobody knows whether the last one happened; so the next connection begins with a
+sweep, which compares what this pool holds with what the table says it holds.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from anyio import CancelScope
 
 from aqueue.jobs.job import Job, State
-from aqueue.store.postgres import rows, statements, traffic
-from aqueue.store.postgres.connection import COLLISION, LOCKED, Connection, patience
+from aqueue.store.postgres import parameters, rows, statements
+from aqueue.store.postgres.connection import LOCK_TIMEOUT, TRANSACTION_CONFLICT, Connection, time_limit
 from aqueue.store.postgres.database_clock import DatabaseClock
-from aqueue.store.postgres.notifications import Later, Notification, Ready, moment
+from aqueue.store.postgres.in_flight import InFlight, output_size
+from aqueue.store.postgres.notifications import Ready, Scheduled, timestamp
 from aqueue.store.postgres.prepared import PreparedConnection
+from aqueue.store.postgres.promotion import Promotion
+from aqueue.store.postgres.rows import ClaimedJob
 from aqueue.store.postgres.scan_position import ScanPositions
-from aqueue.store.postgres.traffic import Held
+from aqueue.store.postgres.statement import Statement
+from aqueue.store.postgres.statements import Claimed, Settled
+from aqueue.store.postgres.sweep import Sweep
 
-_LATER = 0.001
-"""Seconds by which a timer goes off after a due time, so that the database finds it past."""
-_SOON, _LATE = 0.01, 1.0
-"""Seconds until the next look, at the least and at the most, where another transaction has locked what is ready."""
-_PATIENCE = 5.0
-"""Seconds after which a round trip is given up, and the connection with it; and one more for each megabyte."""
-_MEGABYTE = 1_000_000
-_LONGEST_ROUND = 50 * _MEGABYTE
-"""Bytes of output from which on results wait for the next round trip: the server takes no more than a gigabyte."""
+_TIME_LIMIT, _BYTES_PER_SECOND = 5.0, 1_000_000
+"""Seconds after which a round trip is given up, and the connection with it; and one more for so much output."""
+_STATEMENTS: dict[tuple[bool, bool], Statement[Settled | Claimed]] = {
+    (True, True): statements.SETTLE_AND_CLAIM,
+    (True, False): statements.SETTLE,
+    (False, True): statements.CLAIM,
+}
+"""By whether there are results, and free workers."""
 
 
 class RoundTrips:
@@ -41,328 +44,219 @@ class RoundTrips:
         queues: frozenset[str],
         clock: DatabaseClock,
         *,
-        announce: Callable[[Job], None],
-        late: Callable[[Job], None],
-        safe: Callable[[], bool],
+        on_change: Callable[[Job], None],
+        on_late_result: Callable[[Job], None],
+        lease_is_valid: Callable[[], bool],
     ) -> None:
-        """`announce` hears of every job that has changed, `late` of results of attempts that were taken away; `safe`
-        says whether this pool's lease still runs, so that what it claimed may be started."""
-        self.run = run
-        self.bookmarks = ScanPositions(queues)
-        self.held: dict[int, Held] = {}
-        self.unsettled: dict[int, Job] = {}
-        """Jobs whose attempt has ended, but that is not stored yet; by sequence number."""
+        """`on_change` is called with every changed job, `on_late_result` with jobs whose attempt was taken from this
+        pool; only while the lease is valid, jobs are claimed and handed to workers."""
+        self.in_flight = InFlight()
+        self._run_id = run
+        self._positions = ScanPositions(queues)
         self._clock = clock
-        self._subscribers = announce
-        self._late = late
-        self._safe = safe
-        self._free: dict[int, asyncio.Future[Job]] = {}
-        self._unwanted: list[Held] = []
-        self._locked: set[int] = set()
-        """Numbers of ended jobs whose rows somebody else's transaction has locked: the others do not wait for them."""
+        self._promotion = Promotion(clock, self._wake_up)
+        self._sweep = Sweep(run, self.in_flight, self._positions, self._promotion, self._wake_up)
+        self._on_change = on_change
+        self._on_late_result = on_late_result
+        self._lease_is_valid = lease_is_valid
+        self._free_workers: dict[int, asyncio.Future[Job]] = {}
         self._wake = asyncio.Event()
-        self._over = asyncio.Event()
-        self._fewer = asyncio.Event()
-        """Set when fewer attempts run than before."""
-        self._under_way = False
-        self._promote = self._sweep = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._again: asyncio.TimerHandle | None = None
-        self._pause = _SOON
-        self._behind = 0.0
-        self._broken = False
+        self._finished = asyncio.Event()
+        """Set, and replaced by another one, at the end of each round trip."""
+        self._in_progress = self._disconnected = False
 
     # For workers
 
     async def claim(self, worker: int) -> Job:
         """Wait for a job that can start, for worker slot `worker`."""
         turn: asyncio.Future[Job] = asyncio.get_running_loop().create_future()
-        self._free[worker] = turn
-        self._wake.set()
+        self._free_workers[worker] = turn
+        self._wake_up()
         try:
             return await turn
         except asyncio.CancelledError:
-            self._free.pop(worker, None)
+            self._free_workers.pop(worker, None)
             if turn.done() and not turn.cancelled():
-                self._unwanted.append(self.held[turn.result().seq])
-                self._wake.set()
+                self.in_flight.return_later(turn.result().seq)
+                self._wake_up()
             with CancelScope(shield=True):
-                await self._taken_back_now()
+                await self._wait_returned()
             raise
 
-    def runs(self, seq: int) -> bool:
-        """Whether an attempt of that job was handed out here and has not ended."""
-        return seq in self.held and seq not in self.unsettled
-
     def settle(self, ended: Job) -> None:
-        """The attempt of a job is over, with this result."""
-        self.unsettled[ended.seq] = ended
+        """The attempt of a job has ended, with this result."""
+        self.in_flight.settle(ended)
         if ended.state is State.FAILED:
-            self.due(ended.due_at)
-        self._wake.set()
-        self._fewer.set()
+            self._promotion.schedule(ended.due_at)
+        self._wake_up()
 
-    async def at_rest(self) -> None:
-        """Return when all that has ended is stored, however long the database cannot be reached."""
-        while self._unwanted or self.unsettled:
-            await self._over.wait()
+    async def flush(self) -> None:
+        """Return when all results are stored, however long the database cannot be reached."""
+        while self.in_flight.returning or self.in_flight.unstored:
+            await self._finished.wait()
 
-    async def stored(self, names: Collection[str]) -> None:
+    async def wait_stored(self, job_ids: Collection[str]) -> None:
         """Return when the results of these jobs are stored, or cannot be stored now."""
-        while any(job.id in names for job in self._storable()) and not self._broken:
-            await self._over.wait()
+        while self.in_flight.has_results(job_ids) and not self._disconnected:
+            await self._finished.wait()
 
-    async def all_ended(self) -> None:
-        """Return when no attempt runs here any more."""
-        while self.held.keys() - self.unsettled.keys():
-            self._fewer.clear()
-            await self._fewer.wait()
+    async def _wait_returned(self) -> None:
+        """Return when what the current round trip claims, and nobody wants, was returned."""
+        if self._in_progress:
+            await self._finished.wait()
+        while self.in_flight.returning and not self._disconnected:
+            await self._finished.wait()
 
-    async def _taken_back_now(self) -> None:
-        """Return when what the round trip brings that is under way, and nobody wants, was put back."""
-        if self._under_way:
-            await self._over.wait()
-        while self._unwanted and not self._broken:
-            await self._over.wait()
+    # What makes the next round trip necessary
 
-    # What there is to do
+    def job_ready(self, notification: Ready) -> None:
+        """Some host has announced jobs that can start."""
+        if self._positions.job_ready(notification):
+            self._wake_up()
 
-    def hear(self, notice: Notification) -> None:
-        """Another host, or this one, says that there are jobs."""
-        if isinstance(notice, Later):
-            self.due(moment(notice.due))
-        elif isinstance(notice, Ready) and self.bookmarks.ready(notice):
-            self._wake.set()
-
-    def due(self, moment: datetime) -> None:
-        """A job becomes due at that time."""
-        seconds = (moment - self._clock.now()).total_seconds() + _LATER
-        self._timer = _at_the_latest(self._timer, seconds, self._ring)
+    def job_scheduled(self, notification: Scheduled) -> None:
+        """Some host has announced jobs that wait for their time."""
+        self._promotion.schedule(timestamp(notification.due))
 
     def lease_renewed(self) -> None:
-        """What was claimed may be started again."""
-        self._wake.set()
+        """Jobs may be claimed again."""
+        self._wake_up()
 
     def sweep(self) -> None:
-        """Look at everything: no notice need have told of it."""
-        self._sweep = True
-        self._wake.set()
+        """Look at everything that no notification need have announced."""
+        self._sweep.request()
 
-    def lost(self) -> None:
+    def connection_lost(self) -> None:
         """The database cannot be reached."""
-        self._broken, self._under_way = True, False
-        self._rested()
+        self._disconnected, self._in_progress = True, False
+        self._finish()
 
     def close(self) -> None:
         """Set no more timers."""
-        self._look_no_more()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._sweep.close()
+        self._promotion.close()
 
-    def _ring(self) -> None:
-        self._timer = None
-        self._promote = True
+    def _wake_up(self) -> None:
         self._wake.set()
 
-    # The traffic
+    # The loop
 
-    async def run_on(self, connection: Connection) -> None:
-        """Do what there is to do over `connection`, until that fails."""
+    async def run(self, connection: Connection) -> None:
+        """Make round trips over `connection`, until that fails."""
         try:
-            with PreparedConnection.opened(connection) as line:
-                with patience(connection, _PATIENCE):
-                    await line.ask(statements.STEADY)
-                    await self._look_at_everything(line)
-                self._broken = False
+            with PreparedConnection.open(connection) as prepared:
+                with time_limit(connection, _TIME_LIMIT):
+                    await prepared.execute(statements.PIN_PLANS)
+                    await self._sweep.run(prepared)
+                self._disconnected = False
                 while True:
-                    if self._sweep or self._anything():
-                        results = self._results()
-                        with patience(connection, _PATIENCE + sum(map(_size, results)) / _MEGABYTE):
-                            if self._sweep:
-                                await self._look_at_everything(line)
-                            await self._round_or_again(line, results)
+                    if self._sweep.requested or self._has_work():
+                        results = self.in_flight.next_results()
+                        seconds = _TIME_LIMIT + sum(map(output_size, results)) / _BYTES_PER_SECOND
+                        with time_limit(connection, seconds):
+                            if self._sweep.requested:
+                                await self._sweep.run(prepared)
+                            await self._try_round_trip(prepared, results)
                     else:
                         await self._wake.wait()
                     self._wake.clear()
         finally:
-            self.lost()
+            self.connection_lost()
 
-    def _anything(self) -> bool:
-        return self._may_claim() or bool(self._storable() or self._unwanted or self._promote)
+    def _has_work(self) -> bool:
+        jobs = self.in_flight
+        return self._may_claim() or self._promotion.requested or bool(jobs.returning) or jobs.has_results()
 
     def _may_claim(self) -> bool:
-        return bool(self._free) and not self.bookmarks.exhausted and self._safe()
+        return bool(self._free_workers) and not self._positions.exhausted and self._lease_is_valid()
 
-    async def _round_or_again(self, line: PreparedConnection, results: Sequence[Job]) -> None:
-        """A round trip; what it would have done is left for the next one if somebody else's transaction collided with
-        it, such as one that cancels a job which is just being claimed."""
-        promote = self._promote
+    async def _try_round_trip(self, connection: PreparedConnection, results: Sequence[Job]) -> None:
+        """A round trip; if it conflicts with another transaction, such as one that cancels a job which is just being
+        claimed, its work is left for the next one."""
+        promote = self._promotion.requested
         try:
-            await self._round(line, results)
-        except COLLISION:
-            self._undone(promote)
-        except LOCKED:
-            self._undone(promote)
-            await self._set_aside_locked(line, [job.seq for job in results])
+            await self._round_trip(connection, results)
+        except TRANSACTION_CONFLICT:
+            self._undo(promote)
+        except LOCK_TIMEOUT:
+            self._undo(promote)
+            await self._sweep.set_locked_aside(connection, [job.seq for job in results])
 
-    def _undone(self, promote: bool) -> None:
+    def _undo(self, promote: bool) -> None:
         """A round trip did not happen."""
-        self._promote = promote
-        self.bookmarks.exhausted = self._under_way = False
-        self._rested()
+        self._promotion.requested = promote
+        self._positions.exhausted = self._in_progress = False
+        self._finish()
 
-    async def _set_aside_locked(self, line: PreparedConnection, ended: Iterable[int]) -> None:
-        """Let the results of those jobs of `ended` wait whose rows are locked, and look at them again later."""
-        asked = {"seqs": rows.array(ended)}
-        self._locked = {seq for (seq,) in await line.ask(statements.LOCKED_OUT, asked)}
-        if self._locked:
-            self._again = _at_the_latest(self._again, _LATE, self.sweep)
-
-    async def _round(self, line: PreparedConnection, results: Sequence[Job]) -> None:
-        """One round trip: store results, take back unwanted claims, let jobs become ready, claim."""
-        self._under_way = True
-        unwanted, promote = list(self._unwanted), self._promote
-        slots = list(self._free) if self._may_claim() else []
-        self._promote = False
+    async def _round_trip(self, connection: PreparedConnection, results: Sequence[Job]) -> None:
+        """Return what nobody wants, promote, store results, claim."""
+        self._in_progress = True
+        returning, promote = list(self.in_flight.returning), self._promotion.requested
+        slots = list(self._free_workers) if self._may_claim() else []
+        self._promotion.requested = False
         if slots:
-            self.bookmarks.exhausted = True  # unless it shows that there is more, or somebody says so meanwhile
-        answer: list[rows.Row] = []
-        claim: dict[str, Any] = {}
-        if unwanted:
-            taken = await line.ask(statements.TAKE_BACK, traffic.returned(self.run, unwanted))
-            self._taken_back(unwanted, {row[0] for row in taken})
+            self._positions.exhausted = True  # unless this finds more, or more is announced meanwhile
+        if returning:
+            await self._return(connection, returning)
         if promote:
-            await self._let_become_ready(line)
+            await self._promotion.promote(connection)
+        found: list[Settled | Claimed] = []
+        claim: dict[str, Any] = {}
         if results or slots:
-            settlement = traffic.settlement(results, self._clock.now()) if results else {}
-            claim = traffic.claim(slots, self.bookmarks) if slots else {}
-            statement = traffic.STATEMENTS[bool(results), bool(slots)]
-            answer = await line.ask(statement, {"run": self.run, **settlement, **claim})
-        await self._settled(line, results, {row[0] for row in answer if row[1] is None})
+            settle = parameters.settle(results, self._clock.now()) if results else {}
+            claim = parameters.claim(slots, self._positions) if slots else {}
+            statement = _STATEMENTS[bool(results), bool(slots)]
+            found = await connection.execute(statement, {"run": self._run_id, **settle, **claim})
+        await self._settled(connection, results, {row.seq for row in found if isinstance(row, Settled)})
         if slots:
-            self._hand_out([row for row in answer if row[1] is not None], len(slots))
-        self._under_way = False
-        self._rested()
-        if claim and self.bookmarks.exhausted:
-            await self._look_for_passed_over(line, claim)
+            self._hand_out([row for row in found if isinstance(row, Claimed)], len(slots))
+        self._in_progress = False
+        self._finish()
+        if claim and self._positions.exhausted:
+            await self._sweep.again_if_passed_over(connection, claim)
 
-    async def _let_become_ready(self, line: PreparedConnection) -> None:
-        """Make jobs ready whose time has come, and set the timer for the next. If that is past already, this came too
-        early by the database's clock, or somebody has locked the job: try again soon, and less and less often."""
-        promoted = await line.ask(statements.PROMOTE)
-        ((upcoming,),) = await line.ask(statements.NEXT_DUE)
-        now = self._clock.now()
-        if upcoming is not None and upcoming <= now and not promoted:
-            self._behind = min(max(2 * self._behind, _LATER), _LATE)
-            upcoming = now + timedelta(seconds=self._behind)
-        else:
-            self._behind = 0.0
-        if upcoming is not None:
-            self.due(upcoming)
+    async def _return(self, connection: PreparedConnection, returning: Sequence[ClaimedJob]) -> None:
+        found = await connection.execute(statements.RETURN, parameters.return_claimed(self._run_id, returning))
+        returned = {row.seq for row in found}
+        for claimed in returning:
+            self.in_flight.returned(claimed)
+            if claimed.job.seq in returned:
+                self._on_change(claimed.before)
 
-    async def _look_for_passed_over(self, line: PreparedConnection, claim: dict[str, Any]) -> None:
-        """A claim passes over jobs that another one has locked in that moment, and perhaps leaves: look again soon."""
-        ((passed_over,),) = await line.ask(statements.PASSED_OVER, claim)
-        if passed_over:
-            self._again = _at_the_latest(self._again, self._pause, self.sweep)
-            self._pause = min(2 * self._pause, _LATE)
-            return
-        self._pause = _SOON
-        if not self._locked:
-            self._look_no_more()
-
-    def _look_no_more(self) -> None:
-        if self._again is not None:
-            self._again.cancel()
-            self._again = None
-
-    def _results(self) -> list[Job]:
-        """What is to be stored next."""
-        results: list[Job] = []
-        size = 0
-        for job in self._storable():
-            results.append(job)
-            size += _size(job)
-            if size > _LONGEST_ROUND:
-                break
-        return results
-
-    def _storable(self) -> list[Job]:
-        return [job for job in self.unsettled.values() if job.seq not in self._locked]
-
-    async def _settled(self, line: PreparedConnection, results: Sequence[Job], stored: set[int]) -> None:
-        late = [job for job in results if job.seq not in stored]
-        if late:  # or the round trip that stored them was cut off before its answer
-            found = await line.ask(statements.NUMBERED, {"seqs": rows.array(job.seq for job in late)})
-            known = {attempt.token: attempt for row in found for attempt in rows.record_of(row).history}
+    async def _settled(self, connection: PreparedConnection, results: Sequence[Job], stored: set[int]) -> None:
+        refused = [job.seq for job in results if job.seq not in stored]
+        in_table: set[Any] = set()
+        if refused:  # or the round trip that stored them was cut off before its response
+            found = await connection.execute(statements.BY_SEQ, {"seqs": rows.array(refused)})
+            in_table = {(row.seq, attempt) for row in found for attempt in row.before_claim().history}
         for job in results:
-            if self.unsettled.get(job.seq) is job:
-                del self.unsettled[job.seq]
-            self.held.pop(job.seq, None)
-            attempt = job.history[-1]
-            if job.seq in stored or known.get(attempt.token) == attempt:
-                self._subscribers(job)
+            self.in_flight.forget(job)
+            if job.seq in stored or (job.seq, job.history[-1]) in in_table:
+                self._on_change(job)
                 if job.state is State.FAILED:
-                    self.due(job.due_at)  # the timer may have gone off before this was in the table
+                    self._promotion.schedule(job.due_at)  # its timer may have fired before it was in the table
             else:
-                self._late(job)
+                self._on_late_result(job)
 
-    def _taken_back(self, unwanted: Sequence[Held], taken: set[int]) -> None:
-        for held in unwanted:
-            self._unwanted.remove(held)
-            self.held.pop(held.job.seq, None)
-            if held.job.seq in taken:
-                self._subscribers(held.before)
-
-    def _hand_out(self, found: Sequence[rows.Row], asked: int) -> None:
-        """Give claimed jobs to the workers that wait for them; what nobody wants any more goes back."""
+    def _hand_out(self, found: Sequence[Claimed], asked: int) -> None:
+        """Give claimed jobs to the workers that wait for them; return what nobody wants any more."""
         if len(found) == asked:
-            self.bookmarks.exhausted = False
+            self._positions.exhausted = False
         for row in found:
-            held = Held.of(row)
-            job = held.job
-            self.held[job.seq] = held
-            if job.seq == row[-1]:  # it was the first of its queue
-                self.bookmarks.claimed(job.queue, (-job.priority, job.due_at, job.seq))
-            self._subscribers(job)
+            claimed = ClaimedJob.from_row(row)
+            job = claimed.job
+            self.in_flight.add(claimed)
+            if job.seq == row.first:
+                self._positions.claimed_first(job.queue, (-job.priority, job.due_at, job.seq))
+            self._on_change(job)
             worker = job.history[-1].worker
-            turn = self._free.get(worker)
-            if turn is None or turn.done() or not self._safe():
-                self._unwanted.append(held)
+            turn = self._free_workers.get(worker)
+            if turn is None or turn.done() or not self._lease_is_valid():
+                self.in_flight.return_later(job.seq)
             else:
-                del self._free[worker]
+                del self._free_workers[worker]
                 turn.set_result(job)
 
-    async def _look_at_everything(self, line: PreparedConnection) -> None:
-        """Whether what the table says this pool holds is what it holds: a connection may have been lost in the moment
-        of a claim. And what there is that no notice told of."""
-        self._sweep = False
-        self._look_no_more()
-        found = await line.ask(statements.CLAIMED, {"run": self.run})
-        known = {*self.held, *(held.job.seq for held in self._unwanted)}
-        self._unwanted += [Held.of(row) for row in found if row[0] not in known]
-        names = await line.ask("SELECT name FROM aqueue.queue")
-        self.bookmarks.reset(name for (name,) in names)
-        self._promote = True
-        if self._locked:
-            await self._set_aside_locked(line, self._locked)
-
-    def _rested(self) -> None:
-        self._fewer.set()
-        self._over.set()
-        self._over = asyncio.Event()
-
-
-def _at_the_latest(timer: asyncio.TimerHandle | None, seconds: float, ring: Callable[[], None]) -> asyncio.TimerHandle:
-    """The one timer that is to go off: `timer`, or one in so many seconds if that is sooner."""
-    loop = asyncio.get_running_loop()
-    at = loop.time() + seconds
-    if timer is not None:
-        if timer.when() <= at:
-            return timer
-        timer.cancel()
-    return loop.call_at(at, ring)
-
-
-def _size(job: Job) -> int:
-    return len(job.stdout or "") + len(job.stderr or "")
+    def _finish(self) -> None:
+        self._finished.set()
+        self._finished = asyncio.Event()

@@ -1,10 +1,9 @@
 """Who waits for something that may happen on any host: the end of a job, or of a pool.
 
-A notice says that it is time to look; since one may be lost, everybody looks now and then anyway.
+A notification says that it is time to look; since one may be lost, every waiter looks now and then anyway.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -13,80 +12,50 @@ from aqueue.jobs.job import Job
 from aqueue.store.postgres import lookup
 from aqueue.store.postgres.connection_pool import ConnectionPool
 from aqueue.store.postgres.listener import Listener
-from aqueue.store.postgres.notifications import Ended, Left, Notification
-
-_log = logging.getLogger("aqueue.store.postgres")
-_PAUSE = 1.0
-"""Seconds until listening begins again after it failed as it should not have."""
+from aqueue.store.postgres.notifications import Ended, PoolLeft
 
 
 class Waiters:
-    """Those who wait, and the connection that hears of what they wait for; `others` get all other notices."""
+    """Those who wait; whoever begins to starts the listener."""
 
-    def __init__(
-        self,
-        links: ConnectionPool,
-        *,
-        others: Callable[[Notification], None],
-        missed: Callable[[], None],
-    ) -> None:
-        """`missed` is called when notices may have been missed."""
-        self._links = links
-        self._others = others
-        self._missed = missed
-        self._ended: dict[str, set[asyncio.Event]] = {}
+    def __init__(self, connections: ConnectionPool, listener: Listener) -> None:
+        self._connections = connections
+        self._listener = listener
+        self._events: dict[str, set[asyncio.Event]] = {}
+        """By the id of the job that is waited for."""
         self._pool_left = asyncio.Event()
         self._closed = False
-        self._listening: asyncio.Task[None] | None = None
+        listener.on(Ended, self._jobs_ended)
+        listener.on(PoolLeft, lambda _: self._pool_left.set())
+        listener.on_gap(self._wake_all)
 
-    def listen(self) -> None:
-        """Hear the notices of all hosts, from now on."""
-        if self._listening is None:
-            self._listening = asyncio.create_task(self._keep_listening(), name="aqueue listening")
-
-    async def _keep_listening(self) -> None:
-        """Listen until cancelled: whatever a notice does to those who hear it, the next one must be heard."""
-        listening = Listener(self._hear, self._may_have_missed)
-        while not self._closed:
-            try:
-                await self._links.held(listening.run_on, lambda error: None)
-                return
-            except Exception as error:
-                _log.warning("listening for notices failed, and begins again: %r", error)
-            await asyncio.sleep(_PAUSE)
-
-    def tell(self, name: str) -> None:
-        """Job `name` has ended, or was removed."""
-        for ended in self._ended.get(name, ()):
-            ended.set()
+    def job_ended(self, job_id: str) -> None:
+        """A job has ended, or was removed."""
+        for event in self._events.get(job_id, ()):
+            event.set()
 
     def close(self) -> None:
-        """Let those go who wait: they get a `PoolGone`."""
+        """End all waits with `PoolGone`."""
         self._closed = True
-        self._tell_all()
+        self._wake_all()
 
-    async def stop_listening(self) -> None:
-        if self._listening is not None:
-            self._listening.cancel()
-            await asyncio.gather(self._listening, return_exceptions=True)
-
-    async def follow(self, name: str, wanted: Callable[[Job], bool], look: float) -> Job:
-        """The job once it is as `wanted`; look again after so many seconds, and when a notice tells of its end.
+    async def wait_until(self, job_id: str, condition: Callable[[Job], bool], recheck: float) -> Job:
+        """The job once it meets `condition`, which is tried when its end is announced, and every `recheck` seconds.
 
         Raises `UnknownJob`, `PoolGone`, and `StoreError` if the database cannot be reached at first.
         """
-        ended = asyncio.Event()
-        self._ended.setdefault(name, set()).add(ended)
-        self.listen()
+        event = asyncio.Event()
+        self._events.setdefault(job_id, set()).add(event)
+        self._listener.start()
         seen = tried = False
         try:
             while True:
-                ended.clear()
+                event.clear()
                 try:
-                    job = await self._links.change(lambda connection: lookup.awaited(connection, name))
+                    job = await self._connections.transact(lambda connection: lookup.await_end(connection, job_id))
                 except UnknownJob:
                     if seen:
-                        raise UnknownJob(f"job {name} was removed before it ended") from None
+                        raise UnknownJob(f"job {job_id} was removed before it ended") from None
                     raise
                 except StoreError:
                     if not seen and not self._closed:
@@ -95,40 +64,31 @@ class Waiters:
                         tried = True  # it was perhaps nothing but the connection
                         continue
                 else:
-                    if wanted(job):
+                    if condition(job):
                         return job
                 seen = True
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(look):
-                        await ended.wait()
+                    async with asyncio.timeout(recheck):
+                        await event.wait()
                 if self._closed:
                     raise PoolGone("the pool went away before the job ended")
         finally:
-            self._ended[name].discard(ended)
-            if not self._ended[name]:
-                del self._ended[name]
+            self._events[job_id].discard(event)
+            if not self._events[job_id]:
+                del self._events[job_id]
 
-    async def pool_left(self, look: float) -> None:
-        """Return when a pool has left, or after so many seconds."""
-        self.listen()
+    async def wait_for_pool_to_leave(self, seconds: float) -> None:
+        """Return when some pool has left, or after so many seconds."""
+        self._listener.start()
         with suppress(TimeoutError):
-            async with asyncio.timeout(look):
+            async with asyncio.timeout(seconds):
                 await self._pool_left.wait()
         self._pool_left.clear()
 
-    def _hear(self, notice: Notification) -> None:
-        if isinstance(notice, Ended):
-            for name in notice.ids:
-                self.tell(name)
-        elif isinstance(notice, Left):
-            self._pool_left.set()
-        else:
-            self._others(notice)
+    def _jobs_ended(self, notification: Ended) -> None:
+        for job_id in notification.ids:
+            self.job_ended(job_id)
 
-    def _may_have_missed(self) -> None:
-        self._tell_all()
-        self._missed()
-
-    def _tell_all(self) -> None:
-        for name in tuple(self._ended):
-            self.tell(name)
+    def _wake_all(self) -> None:
+        for job_id in tuple(self._events):
+            self.job_ended(job_id)
