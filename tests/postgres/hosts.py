@@ -16,6 +16,7 @@ import psycopg
 
 from aqueue.control.client import Client
 from aqueue.control.requests import Cancel, Enqueue, Find, Jobs, Request, Retry
+from aqueue.control.waiting import wait_for_jobs
 from aqueue.jobs.job import Job
 from aqueue.jobs.spec import Defaults, JobSpec
 from aqueue.settings.config import Config
@@ -123,8 +124,9 @@ class Hosts:
         return self.enqueue_many(command, 1, **fields)[0]
 
     def enqueue_many(self, command: str, count: int, **fields: Any) -> list[Job]:
-        given = Defaults(max_retries=0, backoff_base=0, cwd=str(self.folder))
-        return self.ask(Enqueue([JobSpec(command=command, **fields).with_defaults(given) for _ in range(count)]))
+        defaults, cwd = Defaults(max_retries=0, backoff_base=0), str(self.folder)
+        specs = [JobSpec(**{"command": command, "cwd": cwd, **fields}) for _ in range(count)]
+        return self.ask(Enqueue([spec.with_defaults(defaults, cwd) for spec in specs]))
 
     def cancel(self, name: str) -> Job:
         return self.ask(Cancel([name]))[0]
@@ -141,7 +143,7 @@ class Hosts:
     def ended(self, *names: str) -> Job:
         """The last of the jobs, once all have ended."""
         with Client(self.config) as client:
-            return list(client.wait(list(names), PATIENCE))[-1]
+            return list(wait_for_jobs(client, names, PATIENCE))[-1]
 
     def sql(self, statement: str) -> list[Any]:
         with psycopg.connect(self.url, autocommit=True) as connection:

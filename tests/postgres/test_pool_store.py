@@ -12,7 +12,7 @@ import pytest
 
 from aqueue.errors import InvalidRequest, StoreError
 from aqueue.jobs.job import Job, Outcome, State, utc_now
-from aqueue.jobs.spec import Defaults, JobSpec
+from aqueue.jobs.spec import Defaults, JobSpec, NewJob
 from aqueue.settings.config import Config
 from aqueue.store.open import open_pool_store, open_store
 from aqueue.store.postgres import actions
@@ -24,7 +24,7 @@ from tests.postgres.hosts import PATIENCE
 SUCCESS = Outcome(exit_code=0)
 
 
-def spec(**fields: object) -> JobSpec:
+def spec(**fields: object) -> NewJob:
     return JobSpec(**{"command": "true", **fields}).with_defaults(Defaults(max_retries=0))  # type: ignore[arg-type]
 
 

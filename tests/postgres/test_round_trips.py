@@ -162,7 +162,7 @@ async def _claim_twice(url: str) -> None:
 async def test_many_sweeps_that_find_a_lock_ask_for_one_more(hosts: Hosts) -> None:
     async with await psycopg.AsyncConnection.connect(hosts.url, autocommit=True) as connection:
         await schema.prepare(connection)
-        ((job,), _) = await insert.add_jobs(connection, [JobSpec(command="true").with_defaults(Defaults(cwd="/"))])
+        ((job,), _) = await insert.add_jobs(connection, [JobSpec(command="true").with_defaults(Defaults())])
         requests: list[None] = []
         in_flight, positions = InFlight(), ScanPositions(frozenset())
         in_flight.locked = {job.seq}

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from aqueue import layout
 from aqueue.store.pool_info import PoolInfo
 from aqueue.store.postgres import notifications
 from aqueue.store.postgres.connection import Connection, time_limit
@@ -211,7 +212,7 @@ class Heartbeat:
 
 def _home_id(folder: Path) -> str:
     """A name for the directory of a pool's files that no other host's has."""
-    file = folder / "home"
+    file = folder / layout.HOST_ID
     home = file.read_text().strip() if file.exists() else ""
     if not home:  # also where a power cut has left nothing of it
         home = uuid.uuid4().hex

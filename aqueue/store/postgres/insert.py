@@ -11,7 +11,7 @@ from psycopg.pq import TransactionStatus
 from aqueue.errors import DuplicateJob
 from aqueue.jobs import lifecycle
 from aqueue.jobs.job import Job
-from aqueue.jobs.spec import JobSpec, first_duplicate
+from aqueue.jobs.spec import NewJob, first_duplicate
 from aqueue.store.ids import made_id
 from aqueue.store.postgres import notifications, rows
 from aqueue.store.postgres.connection import Connection
@@ -44,7 +44,7 @@ _NEXT_NUMBERS = Statement(
 
 
 async def add_jobs(
-    connection: Connection, specs: Sequence[JobSpec], *, if_absent: bool = False
+    connection: Connection, specs: Sequence[NewJob], *, if_absent: bool = False
 ) -> tuple[list[Job], dict[str, Job]]:
     """Insert new jobs; return them, and by id those that exist already, with `if_absent`.
 

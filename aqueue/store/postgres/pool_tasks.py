@@ -7,6 +7,7 @@ import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+from aqueue import layout
 from aqueue.errors import PoolRunning, StoreError
 from aqueue.jobs.job import Job
 from aqueue.settings.config import Config
@@ -77,7 +78,7 @@ class PoolTasks:
 
     def acquire_lock(self) -> None:
         """Raises `PoolRunning` if another pool has this pool's directory."""
-        lock = platform.try_lock(self._folder / "lock")
+        lock = platform.try_lock(self._folder / layout.LOCK)
         if lock is None:
             raise PoolRunning(f"another pool has {self._folder}: give this one a directory of its own")
         self._lock = lock

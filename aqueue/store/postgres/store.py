@@ -4,7 +4,7 @@ Queries share a few connections; notifications have one of their own. Every chan
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from typing import Self
 
 import msgspec
@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from aqueue.jobs import lifecycle
 from aqueue.jobs.job import Job, State
-from aqueue.jobs.spec import JobSpec
+from aqueue.jobs.spec import NewJob
 from aqueue.settings.config import Config
 from aqueue.store.pool_info import PoolInfo
 from aqueue.store.postgres import actions, insert, lookup, query, schema
@@ -84,7 +84,8 @@ class PostgresStore:
 
     # Changes
 
-    async def add(self, specs: Sequence[JobSpec], *, if_absent: bool = False) -> list[Job]:
+    async def add(self, specs: Iterable[NewJob], *, if_absent: bool = False) -> list[Job]:
+        specs = list(specs)
         async with self._adding:  # whoever came first has the id
             made, existing = await self._connections.transact(
                 lambda connection: insert.add_jobs(connection, specs, if_absent=if_absent)
