@@ -7,61 +7,24 @@ pool, written by the command's outer shell.
 
 import contextlib
 import os
-import re
 from collections import deque
 from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 from aqueue import layout
+from aqueue.attempts.shell import NO_REPORT, Report, interruption, parse_report, reported_tokens
+from aqueue.attempts.token import Token
 from aqueue.errors import StoreError
 from aqueue.jobs.job import Job
-from aqueue.system import platform
+from aqueue.system import is_open_only_here
 
 _READ = os.O_RDONLY | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 _CREATE = os.O_CREAT | os.O_TRUNC | _WRITE
 _APPEND = os.O_CREAT | os.O_APPEND | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 _MARK = os.O_APPEND | _WRITE
-STATUS_TAIL = 4096
-_INTERRUPTED = "interrupted"
 _MOST_SPARE = 64
-_TOKEN = re.compile(r"(\w+)\.(\d+)\.(\d+)-(\d+)", re.ASCII)
-_STATUS_LINE = re.compile(rf"{_TOKEN.pattern} \d+", re.ASCII)
-
-
-class Token(NamedTuple):
-    """The name of an attempt among all that there ever were in the store: `RUN.SLOT.SEQ-ATTEMPT`."""
-
-    run: str
-    """The pool's."""
-    slot: int
-    """The number of its worker."""
-    seq: int
-    """The job's."""
-    attempt: int
-    """1 is the first."""
-
-    @classmethod
-    def parse(cls, text: str) -> "Token | None":
-        """The token that `text` is; None if it is something else."""
-        match = _TOKEN.fullmatch(text)
-        return None if match is None else cls(match[1], int(match[2]), int(match[3]), int(match[4]))
-
-    def __str__(self) -> str:
-        return f"{self.run}.{self.slot}.{self.seq}-{self.attempt}"
-
-
-class Status(NamedTuple):
-    """How an attempt ended: see `parse_status`."""
-
-    code: int | None
-    remark: str
-    written_at: datetime | None
-    """When the last line of the file was written: it is the slot's last attempt's."""
-    interrupted: bool
-    """Whether the attempt was ended by its pool, or in its place."""
 
 
 class AttemptFiles:
@@ -98,16 +61,20 @@ class AttemptFiles:
         """A descriptor of the file to which worker `slot` of pool `run` has its exit statuses written."""
         return os.open(self._status_path(run, slot), _APPEND, 0o600)
 
-    def find_status(self, token: str) -> Status:
-        """What the shell of the attempt `token` wrote of its end."""
+    def read_report(self, token: str) -> Report:
+        """What the shell of the attempt `token` wrote about its end."""
         attempt = self.known(token)
         if attempt is None:
-            return Status(None, "", None, False)
-        path = self._status_path(attempt.run, attempt.slot)
-        text = path.read_text("utf-8", "replace")
-        code, remark = parse_status(text, token)
-        written_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-        return Status(code, remark, written_at, is_interrupted(text, token))
+            return NO_REPORT
+        return parse_report(self._status_path(attempt.run, attempt.slot).read_text("utf-8", "replace"), token)
+
+    def reported_at(self, token: str) -> datetime | None:
+        """When the last line was written to the status file of attempt `token`: when it ended, if it was its slot's
+        last. None if there is no such file."""
+        attempt = self.known(token)
+        if attempt is None:
+            return None
+        return datetime.fromtimestamp(self._status_path(attempt.run, attempt.slot).stat().st_mtime, UTC)
 
     def mark_interrupted(self, token: str) -> None:
         """Tell whoever reads how the attempt ended that it was not on its own account, as it is about to be."""
@@ -116,7 +83,7 @@ class AttemptFiles:
             with contextlib.suppress(OSError):
                 fd = os.open(self._status_path(attempt.run, attempt.slot), _MARK)
                 try:
-                    os.write(fd, f"{token} {_INTERRUPTED}\n".encode())
+                    os.write(fd, interruption(token).encode())
                 finally:
                     os.close(fd)
 
@@ -125,11 +92,11 @@ class AttemptFiles:
         attempt = Token.parse(token)
         return attempt if attempt and self._status_path(attempt.run, attempt.slot).exists() else None
 
-    def tokens(self) -> list[Token]:
-        """The attempts whose exit status pools have left behind."""
-        lines = [line for path in self.status.iterdir() for line in path.read_text("utf-8", "replace").splitlines()]
-        found = [Token.parse(line.rpartition(" ")[0]) for line in lines if _STATUS_LINE.fullmatch(line)]
-        return [token for token in found if token is not None]
+    def reported_tokens(self) -> list[Token]:
+        """The attempts whose exit status is in a status file."""
+        return [
+            token for path in self.status.iterdir() for token in reported_tokens(path.read_text("utf-8", "replace"))
+        ]
 
     def runs(self) -> set[str]:
         """The pools that have left exit statuses behind."""
@@ -203,7 +170,7 @@ def _renewed(spare: str, path: str) -> int | None:
     except FileNotFoundError:  # its job was removed
         return None
     info = os.fstat(fd)
-    if info.st_size == 0 and info.st_nlink == 1 and platform.nobody_else_has_open(fd):
+    if info.st_size == 0 and info.st_nlink == 1 and is_open_only_here(fd):
         return fd
     os.close(fd)
     os.unlink(path)
@@ -213,27 +180,3 @@ def _renewed(spare: str, path: str) -> int | None:
 def _remove(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-
-
-def parse_status(text: str, token: str) -> tuple[int | None, str]:
-    """The exit status that a status file holds for `token`, and the shell's own remark on it.
-
-    The remark is what the shell wrote just before: the name of the signal that ended the command, or why it
-    could not start it. The status is None where the shell did not come to write one.
-    """
-    remark = ""
-    for line in text.splitlines():
-        name, _, status = line.rpartition(" ")
-        if name == token and status.isdigit():
-            return int(status), remark
-        remark = "" if name.count(".") == 2 and (status.isdigit() or status == _INTERRUPTED) else line
-    return None, remark
-
-
-def is_interrupted(text: str, token: str) -> bool:
-    """Whether a status file says that the attempt `token` was interrupted before it ended."""
-    for line in text.splitlines():
-        name, _, status = line.rpartition(" ")
-        if name == token:
-            return status == _INTERRUPTED
-    return False

@@ -1,7 +1,7 @@
 """One attempt: start the command, capture its output, limit its time, end its process group.
 
 Output goes straight to files, never through the event loop, so it survives the pool and has any size. The exit
-status is also written by the shell that runs the command (`platform.shell_line`), where a later pool finds it
+status is also written by the shell that runs the command (`aqueue.attempts.shell`), where a later pool finds it
 if this one is gone. A command that outlived its pool is adopted, and from then on treated like any other.
 """
 
@@ -12,12 +12,14 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from msgspec.structs import replace
 
-from aqueue.attempts import files
-from aqueue.attempts.orphans import TOKEN, disown, find_orphans, group_members, process_ended
+from aqueue.attempts import shell
+from aqueue.attempts.files import AttemptFiles
+from aqueue.attempts.orphans import disown, find_orphans, group_members
 from aqueue.attempts.running import RunningAttempt
+from aqueue.jobs.environment import attempt_variables
 from aqueue.jobs.job import Job, Outcome
 from aqueue.settings.config import Config
-from aqueue.system import platform
+from aqueue.system import KILL, process_age, wait_for_exit
 
 _TRUNCATE_EVERY = 1000
 _STOPPED = "interrupted: the pool was stopped"
@@ -27,7 +29,7 @@ _MARKED = "interrupted: its pool was stopped, was gone, or could not reach the d
 class Runner:
     """Runs the attempts of one pool."""
 
-    def __init__(self, run: str, attempt_files: files.AttemptFiles, config: Config) -> None:
+    def __init__(self, run: str, attempt_files: AttemptFiles, config: Config) -> None:
         """`run` names this pool among all that ever served the store."""
         self.run_id = run
         self.files = attempt_files
@@ -48,9 +50,9 @@ class Runner:
         """Wait for a command that an earlier pool started and that runs as process `leader`; like `run`."""
 
         async def wait(command: RunningAttempt) -> Outcome | None:
-            command.started(leader, None if job.timeout is None else job.timeout - platform.process_age(leader))
+            command.started(leader, None if job.timeout is None else job.timeout - process_age(leader))
             with command.left:
-                await process_ended(leader)
+                await wait_for_exit(leader)
                 return await self.conclude(command)
             return None
 
@@ -126,17 +128,19 @@ class Runner:
 
     async def conclude(self, command: RunningAttempt) -> Outcome:
         """The outcome of an earlier pool's attempt whose shell has ended."""
-        code, remark, written_at, interrupted = self.files.find_status(command.job.history[-1].token)
-        if interrupted and command.ending is None:
+        token = command.job.history[-1].token
+        report = self.files.read_report(token)
+        if report.interrupted and command.ending is None:
             command.end(_MARKED, interrupted=True)
-        if code is None:
-            await self._end_group(command, -platform.KILL)
+        if report.status is None:
+            await self._end_group(command, -KILL)
             if command.ending is None:
                 command.end("lost with its pool, and nothing tells how it ended", interrupted=True)
             return self._ended(command, None, None)
         if command.ending is not None:
-            await self._end_group(command, code)
-        return replace(self._ended(command, *_meaning(code, remark)), finished_at=written_at)
+            await self._end_group(command, report.status)
+        outcome = self._ended(command, report.exit_code, report.signal)
+        return replace(outcome, finished_at=self.files.reported_at(token))
 
     def close(self) -> None:
         """Let go of the slots' files. They stay until all that they say is stored."""
@@ -151,8 +155,8 @@ class Runner:
             err = self.files.create_output(job, "err")
             try:
                 return await asyncio.create_subprocess_shell(
-                    platform.shell_line(job.command, token),
-                    executable=platform.SHELL,
+                    shell.reporting_script(job.command, token),
+                    executable=shell.SHELL,
                     stdin=self._slot_status(job.history[-1].worker),
                     stdout=out,
                     stderr=err,
@@ -184,7 +188,7 @@ class Runner:
             if code < 0 and command.ending is None:
                 command.kill()
             for member in members:
-                await process_ended(member)
+                await wait_for_exit(member)
 
     def _outcome(self, command: RunningAttempt, code: int) -> Outcome:
         """The outcome of an attempt whose shell ended with `code` (negative: by that signal)."""
@@ -193,18 +197,18 @@ class Runner:
         token = command.job.history[-1].token
         fd = self._status[command.job.history[-1].worker]
         size = os.fstat(fd).st_size
-        tail = os.pread(fd, files.STATUS_TAIL, max(0, size - files.STATUS_TAIL)).decode("utf-8", "replace")
-        if command.ending is None and files.is_interrupted(tail, token):  # by the guard, in the very last moment
+        tail = os.pread(fd, shell.STATUS_TAIL, max(0, size - shell.STATUS_TAIL)).decode("utf-8", "replace")
+        report = shell.parse_report(tail, token)
+        if command.ending is None and report.interrupted:  # by the watchdog, in the very last moment
             command.end(_MARKED, interrupted=True)
         if code < 0:
             return self._ended(command, None, -code)
-        written, remark = files.parse_status(tail, token)
-        if written is None and remark:
-            command.end(f"cannot start: {remark}")
+        if report.start_error is not None:
+            command.end(f"cannot start: {report.start_error}")
             return self._ended(command, None, None)
-        if written is None:  # on a full disk the shell could not write its line
+        if report.status is None:  # on a full disk the shell could not write its line
             return self._ended(command, code, None)
-        return self._ended(command, *_meaning(written, remark))
+        return self._ended(command, report.exit_code, report.signal)
 
     def _ended(self, command: RunningAttempt, exit_code: int | None, signal: int | None) -> Outcome:
         return Outcome(
@@ -219,12 +223,6 @@ class Runner:
         )
 
 
-def _meaning(status: int, remark: str) -> tuple[int | None, int | None]:
-    """Exit code and signal from what a shell's `$?` was. Shells report a signal as 128 + its number, with a
-    remark but for SIGINT and SIGPIPE: those stay the exit statuses 130 and 141 that `exit` could have given."""
-    return (None, status - 128) if status > 128 and remark else (status, None)
-
-
 def _reason(error: OSError | ValueError) -> str:
     if isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError) and error.filename:
         return f"{error.strerror}: {os.fsdecode(error.filename)}"
@@ -233,13 +231,5 @@ def _reason(error: OSError | ValueError) -> str:
 
 def environment(job: Job, inherited: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
     """The environment of `job`'s running attempt."""
-    attempt = job.history[-1]
-    own = {
-        **(job.env or {}),
-        "AQUEUE_JOB_ID": job.id,
-        "AQUEUE_ATTEMPT": str(len(job.history)),
-        "AQUEUE_WORKER": str(attempt.worker),
-        "AQUEUE_QUEUE": job.queue,
-        TOKEN: attempt.token,
-    }
+    own = {**(job.env or {}), **attempt_variables(job)}
     return {**inherited, **{os.fsencode(name): os.fsencode(value) for name, value in own.items()}}

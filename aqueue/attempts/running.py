@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from anyio import CancelScope
 
 from aqueue.jobs.job import Job
-from aqueue.system import platform
+from aqueue.system import KILL, TERMINATE, signal_group
 
 
 class RunningAttempt:
@@ -54,7 +54,7 @@ class RunningAttempt:
     def kill(self) -> None:
         """Send SIGKILL to the process group."""
         if self.group is not None:
-            platform.signal_group(self.group, platform.KILL)
+            signal_group(self.group, KILL)
 
     def leave(self) -> None:
         """Let the command run on, for a later pool to adopt."""
@@ -67,7 +67,7 @@ class RunningAttempt:
 
     def _terminate(self) -> None:
         assert self.group is not None
-        platform.signal_group(self.group, platform.TERMINATE)
+        signal_group(self.group, TERMINATE)
         self._after(self._kill_after, self.kill)
 
     def _after(self, seconds: float, action: Callable[[], None]) -> None:

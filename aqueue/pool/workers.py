@@ -13,17 +13,18 @@ from anyio import CancelScope, create_task_group, move_on_after
 from anyio.abc import TaskGroup
 from msgspec.structs import replace
 
-from aqueue.attempts.files import AttemptFiles, Token
+from aqueue.attempts.files import AttemptFiles
 from aqueue.attempts.orphans import Orphan, find_orphans
 from aqueue.attempts.runner import Runner
 from aqueue.attempts.running import RunningAttempt
+from aqueue.attempts.token import Token
 from aqueue.attempts.watchdog import end_commands
 from aqueue.errors import StoreError
 from aqueue.jobs.job import WAITING_STATES, Job, Outcome, State, utc_now
 from aqueue.jobs.lifecycle import claimed
 from aqueue.settings.config import Config
 from aqueue.store.protocol import PoolStore, Query
-from aqueue.system import platform
+from aqueue.system import raise_open_file_limit
 
 _log = logging.getLogger("aqueue.pool")
 _DESCRIPTORS = 1024
@@ -76,7 +77,7 @@ class Workers:
     async def _recover_unrecorded(self, strays: dict[Token, Orphan]) -> None:
         """Deal with attempts of waiting jobs: a claim survives the end of its pool, but not of one whose disk failed
         to sync it as well. One that has ended gets its result; one that runs is ended, and not run beside itself."""
-        ended = {(token.seq, token.attempt): token for token in self.files.tokens()}
+        ended = {(token.seq, token.attempt): token for token in self.files.reported_tokens()}
         alive = {(token.seq, token.attempt): stray for token, stray in strays.items()}
         numbers = {seq for seq, _ in (*ended, *alive)}
         if not numbers:
@@ -86,7 +87,7 @@ class Workers:
                 attempt = (job.seq, len(job.history) + 1)
                 if attempt in ended:
                     token = ended[attempt]
-                    began = self.files.find_status(str(token)).written_at or utc_now()
+                    began = self.files.reported_at(str(token)) or utc_now()
                     job = claimed(job, worker=token.slot, token=str(token), now=began)
                     await self.store.settle(
                         job, await self.runner.conclude(RunningAttempt(job, self.config.kill_after))
@@ -98,7 +99,7 @@ class Workers:
 
     async def _recover_one(self, job: Job, alive: Orphan | None) -> None:
         command = RunningAttempt(job, self.config.kill_after)
-        if alive is not None and self.files.find_status(job.history[-1].token).code is None:
+        if alive is not None and self.files.read_report(job.history[-1].token).status is None:
             if alive.shell is not None and self.config.orphans == "adopt":
                 self._adopted.append((job, alive.shell))
                 return
@@ -133,7 +134,7 @@ class Workers:
         assert self._group is not None
         for number in [number for number in self._claims if number > count]:
             self._claims.pop(number).cancel()
-        platform.allow_descriptors(_DESCRIPTORS + 4 * count)
+        raise_open_file_limit(_DESCRIPTORS + 4 * count)
         if self.stopping:
             count = 0
         for number in range(1, max(count, len(self._adopted)) + 1):

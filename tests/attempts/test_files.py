@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from aqueue.attempts.files import AttemptFiles, parse_status
+from aqueue.attempts.files import AttemptFiles
+from aqueue.attempts.shell import NO_REPORT, Report
 from aqueue.jobs.job import Attempt, Job
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -151,12 +152,22 @@ def test_removing_a_jobs_output_removes_that_of_every_attempt_and_of_no_other_jo
     files.remove_output(job)
 
 
-def test_a_status_is_found_by_its_token(files: AttemptFiles) -> None:
+def test_a_report_is_found_by_its_token(files: AttemptFiles) -> None:
     (files.status / "run.3").write_text("run.3.1-1 0\nrun.3.2-1 7\n")
-    assert files.find_status("run.3.2-1")[:2] == (7, "")
-    assert files.find_status("run.3.9-1")[:2] == (None, "")
-    assert files.find_status("other.3.2-1") == (None, "", None, False)
-    assert files.find_status("") == (None, "", None, False)
+    assert files.read_report("run.3.2-1") == Report(7, "", False)
+    assert files.reported_at("run.3.2-1") == datetime.fromtimestamp((files.status / "run.3").stat().st_mtime, UTC)
+    assert files.read_report("run.3.9-1") == NO_REPORT
+    for token in ("other.3.2-1", ""):
+        assert files.read_report(token) == NO_REPORT
+        assert files.reported_at(token) is None
+
+
+def test_a_mark_of_an_interruption_is_read_back(files: AttemptFiles) -> None:
+    (files.status / "run.3").write_text("run.3.1-1 0\n")
+    files.mark_interrupted("run.3.2-1")
+    files.mark_interrupted("other.3.2-1")
+    assert files.read_report("run.3.2-1") == Report(None, "", True)
+    assert list(map(str, files.reported_tokens())) == ["run.3.1-1"]
 
 
 def test_a_status_of_pools_that_are_gone_is_dropped_but_for_those_to_keep(files: AttemptFiles) -> None:
@@ -166,30 +177,14 @@ def test_a_status_of_pools_that_are_gone_is_dropped_but_for_those_to_keep(files:
     assert [path.name for path in files.status.iterdir()] == ["adopted.1"]
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("r.1.7-2 0\n", (0, "")),
-        ("Killed\nr.1.7-2 137\n", (137, "Killed")),
-        ("Killed\nr.1.6-1 137\nr.1.7-2 137\n", (137, "")),
-        ("r.1.7-22 5\n", (None, "")),
-        ("sh: 1: cannot fork\n", (None, "sh: 1: cannot fork")),
-        ("r.1.7-2 ", (None, "r.1.7-2 ")),
-        ("", (None, "")),
-    ],
-)
-def test_a_status_line_is_read_with_the_shells_remark_before_it(text: str, expected: tuple[int | None, str]) -> None:
-    assert parse_status(text, "r.1.7-2") == expected
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who has a file open")
 def test_who_opens_a_file_while_it_is_looked_at_does_no_harm(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     opening = subprocess.Popen([sys.executable, "-c", f"while True: open({str(file)!r}).close()"])
     look = (
-        "import os\nfrom aqueue.system.posix import nobody_else_has_open\n"
-        f"for _ in range(100_000):\n    fd = os.open({str(file)!r}, os.O_WRONLY)\n    nobody_else_has_open(fd)\n"
+        "import os\nfrom aqueue.system import is_open_only_here\n"
+        f"for _ in range(100_000):\n    fd = os.open({str(file)!r}, os.O_WRONLY)\n    is_open_only_here(fd)\n"
         "    os.close(fd)"
     )
     try:

@@ -155,8 +155,7 @@ MEANINGS = [
 
 def as_sh(command: str, folder: Path, env: dict[str, str] | None = None) -> tuple[int, bytes, bytes]:
     done = subprocess.run(
-        ["sh", "-c", command],
-        executable="/bin/sh",
+        ["/bin/sh", "-c", command],
         cwd=folder,
         env=env,
         stdin=subprocess.DEVNULL,

@@ -10,7 +10,7 @@ import psutil
 import psycopg
 import pytest
 
-from aqueue.attempts.files import Token
+from aqueue.attempts.token import Token
 from aqueue.jobs.job import State
 from aqueue.jobs.spec import Defaults, JobSpec
 from aqueue.store.postgres import insert, parameters, schema, statements
