@@ -57,4 +57,4 @@ def _psycopg() -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise StoreError(f"a database needs psycopg ({error}): pip install 'aqueue[postgres]'") from None
+        raise StoreError(f"a database needs psycopg ({error}): pip install 'psycopg[binary]>=3.2'") from None

@@ -21,7 +21,7 @@ def test_queueing_imports_nothing_that_it_does_not_need(cli: Cli) -> None:
 
 
 def test_the_version_is_printed(cli: Cli) -> None:
-    assert cli("--version").stdout == f"aqueue {version('aqueue')}\n"
+    assert cli("--version").stdout == f"aqueue {version('aqueue-shell')}\n"
 
 
 def test_help_lists_every_command_and_each_has_help(cli: Cli) -> None:
