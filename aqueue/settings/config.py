@@ -212,7 +212,7 @@ def load_config(
     """
     start = Path.cwd() if start is None else start
     found, table = find_file(file, environ, start)
-    values: dict[str, Any] = {"store": default_store(environ)}
+    values: dict[str, Any] = {}
     origins = dict.fromkeys(SETTINGS, "default")
 
     def take(setting: Setting, value: object, place: str, base: Path) -> None:
@@ -235,6 +235,8 @@ def load_config(
             setting = setting_named(name, "option")
             flag = f"--{setting.name.replace('_', '-')}"
             take(setting, from_text(setting, given) if isinstance(given, str) else given, flag, start)
+    if "store" not in values:
+        values["store"] = default_store(environ)
     return Loaded(Config(**values), origins, found)
 
 

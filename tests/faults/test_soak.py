@@ -102,6 +102,7 @@ class Soak:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(float(os.environ.get("SOAK_SECONDS", 600)) + 300)
 def test_random_faults_lose_nothing_and_run_nothing_twice(
     broken: Any, eventually: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,7 @@
 """Settings: where they are found, which wins, what is refused, and how they are changed."""
 
 import os
+import socket
 import subprocess
 import sys
 import tomllib
@@ -60,18 +61,78 @@ AS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="only root can give files 
 
 @AS_ROOT
 @pytest.mark.parametrize("place", ["a/config.toml", "home/.config/aqueue/config.toml"])
-def test_a_file_of_another_user_is_refused_unless_it_is_named(home: Path, tmp_path: Path, place: str) -> None:
+def test_a_file_of_another_user_is_passed_over_unless_it_is_named(
+    home: Path, tmp_path: Path, place: str, caplog: pytest.LogCaptureFixture
+) -> None:
     file = write(tmp_path / place, "[aqueue]\nworkers = 7\n")
     (tmp_path / "a/b").mkdir(parents=True)
     assert load(home, tmp_path / "a/b").config.workers == 7
     os.chown(file, 65534, -1)
-    with pytest.raises(InvalidConfig) as caught:
-        load(home, tmp_path / "a/b")
-    assert str(caught.value) == f"{file} belongs to another user (uid 65534): if you trust it, name it with --config"
+    assert load(home, tmp_path / "a/b").file is None
+    passed_over = f"{file} belongs to another user (uid 65534) and is passed over; if you trust it: --config {file}"
+    assert caplog.messages == [passed_over]
     assert load(home, tmp_path / "a/b", file).config.workers == 7
     assert load(home, tmp_path / "a/b", AQUEUE_CONFIG=str(file)).config.workers == 7
     file.write_text("# not for aqueue\n[other]\nworkers = 7\n")
     assert load(home, tmp_path / "a/b").file is None
+
+
+@AS_ROOT
+def test_a_link_of_another_user_is_not_followed(home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    mine = write(tmp_path / "mine.toml", "[aqueue]\nworkers = 7\n")
+    link = tmp_path / "a/config.toml"
+    link.parent.mkdir()
+    link.symlink_to(mine)
+    assert load(home, tmp_path / "a").config.workers == 7
+    os.chown(link, 65534, -1, follow_symlinks=False)
+    assert load(home, tmp_path / "a").file is None
+    assert "passed over" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["fifo", "directory", "socket", "huge", "terminal"])
+def test_what_is_no_file_of_settings_holds_up_nobody_below_it(home: Path, tmp_path: Path, kind: str) -> None:
+    (tmp_path / "a").mkdir()
+    path = tmp_path / "a/config.toml"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(str(path))
+    elif kind == "huge":
+        with open(path, "wb") as file:
+            file.write(b"[aqueue]\n")
+            file.truncate(3 << 40)
+    else:
+        path.symlink_to("/dev/ptmx")
+    assert load(home, tmp_path / "a").file is None
+    with pytest.raises(InvalidConfig, match=r"config\.toml: cannot read this config file"):
+        load(home, file=path)
+
+
+@AS_ROOT
+def test_without_a_home_what_is_named_is_enough(tmp_path: Path) -> None:
+    write(tmp_path / "mine.toml", "[aqueue]\nworkers = 7\n")
+    look = (
+        "import hashlib, os\n"  # while this user may still read them
+        "from aqueue.errors import AqueueError\n"
+        "from aqueue.settings.config import load_config\n"
+        "os.setuid(54321)  # who has no entry in the system's list of users\n"
+        "try:\n    loaded = load_config()\n    print(loaded.config.folder, loaded.config.workers)\n"
+        "except AqueueError as error:\n    print(error)\n"
+    )
+
+    def settings(**environ: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", look], env=environ, cwd="/", capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    assert settings(AQUEUE_STORE="/some/store") == "/some/store 4"
+    assert settings(AQUEUE_STORE="postgresql:///queue", AQUEUE_DIRECTORY="/some/files") == "/some/files 4"
+    assert settings().endswith("name a store with --store or AQUEUE_STORE")
+    assert settings(AQUEUE_STORE="postgresql:///queue").endswith("name one with AQUEUE_DIRECTORY")
 
 
 @AS_ROOT
@@ -235,6 +296,7 @@ def test_every_setting_is_described() -> None:
 
 
 def test_reading_settings_imports_nothing_heavy() -> None:
-    code = "import sys, aqueue.settings.config; print([m for m in sys.modules if m in {'asyncio','rich','tomlkit','typer'}])"
+    heavy = {"asyncio", "logging", "rich", "tomlkit", "typer"}
+    code = f"import sys, aqueue.settings.config; print([name for name in sys.modules if name in {heavy}])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
