@@ -3,8 +3,6 @@
 import os
 from typing import TYPE_CHECKING, Any
 
-from msgspec.structs import replace
-
 from aqueue.jobs.job import Job
 from aqueue.jobs.spec import JobSpec
 from aqueue.settings.config import Config, load_config
@@ -30,11 +28,9 @@ async def enqueue_in(
     from aqueue.store.postgres import adding, borrowed
 
     settings = load_config().config if config is None else config
-    spec = JobSpec(command=job, **fields) if isinstance(job, str) else job
-    if spec.cwd is not None:
-        spec = replace(spec, cwd=os.path.join(os.getcwd(), spec.cwd))
+    spec = job if isinstance(job, JobSpec) else JobSpec(command=job, **fields)
     await borrowed.begin(connection)
     async with connection.transaction():  # within an open one a savepoint
-        new = spec.with_defaults(settings.job_defaults(os.getcwd()))
+        new = spec.with_defaults(settings, os.getcwd())
         made, _ = await adding.add(borrowed.plain(connection), [new])
     return made[0]

@@ -8,8 +8,8 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
 from typing import Self
 
@@ -18,13 +18,15 @@ from anyio import CancelScope
 
 from aqueue.api.queue import Queue
 from aqueue.attempts.files import AttemptFiles
-from aqueue.control.client import registered_pool
+from aqueue.control.assembly import BatchAssembler
+from aqueue.control.contention import POLL_INTERVAL
+from aqueue.control.registry import registered_pool
 from aqueue.control.requests import Part, Request
 from aqueue.control.server import Server
-from aqueue.control.service import Session
+from aqueue.control.service import Service
 from aqueue.errors import PoolGone, PoolRunning, StoreError
+from aqueue.jobs.fields import check_name
 from aqueue.jobs.job import Job, utc_now
-from aqueue.jobs.spec import check_name
 from aqueue.pool.workers import Workers
 from aqueue.settings import store_url
 from aqueue.settings.config import Config, load_config, with_overrides
@@ -35,8 +37,6 @@ from aqueue.store.subscriptions import Subscribers, Subscription
 from aqueue.system import platform
 
 _log = logging.getLogger("aqueue")
-_LET_GO = 0.02
-"""Seconds between looks whether whoever holds the store has let go or opened a door."""
 
 
 class Pool(Queue):
@@ -65,7 +65,7 @@ class Pool(Queue):
             check_name("queue", name)
         self.queues = list(queues)
         self._workers: Workers | None = None
-        self._session: Session | None = None
+        self._service: Service | None = None
         self._task: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
         self._started_at = utc_now()
@@ -166,20 +166,18 @@ class Pool(Queue):
         self.config = with_overrides(self.config, changed)
         self.workers.configure(self.config)
 
-    async def _ask(self, *parts: Request) -> AsyncIterator[Part]:
-        if self._session is None:
+    async def _ask(self, *messages: Request) -> AsyncGenerator[Part, None]:
+        if self._service is None:
             raise PoolGone("the pool is not running")
-        session = self.session()
-        for part in parts:
-            if session.hold(part):
+        service, batches = self._service, BatchAssembler()
+        for message in messages:
+            request = batches.add(message)
+            if request is None:
                 await asyncio.sleep(0)  # a long batch is checked part by part, and others have their turn between
             else:
-                async for answer in session.answer(part):
-                    yield answer
-
-    def session(self) -> Session:
-        """A session for one more asker."""
-        return Session(self.workers.store, self.workers.files, self)
+                async with aclosing(service.answer(request)) as parts:
+                    async for part in parts:
+                        yield part
 
     async def _serve(self) -> None:
         """Open the store, recover, work, close: the pool's life."""
@@ -189,20 +187,20 @@ class Pool(Queue):
                 store.subscribe(self._subscribers.publish_change)
                 files = AttemptFiles(self.config.folder, self.config.output_limit)
                 self._workers = Workers(store, files, self.config)
-                self._session = self.session()
+                self._service = Service(store, files.remove_output, self)
                 if self._stop is not None:
                     self._workers.stop(**self._stop)
                 await self._workers.recover()
-                await self._work(self._workers)
+                await self._work(self._workers, self._service)
             files.close()
             if not self._workers.runner.left:
                 files.drop_statuses({store.run_id})
         finally:
-            self._session = self._workers = None
+            self._service = self._workers = None
             for changes in self._changes:
                 changes.end()
 
-    async def _work(self, workers: Workers) -> None:
+    async def _work(self, workers: Workers, service: Service) -> None:
         folder = self.config.folder
         registry = folder / "pool.json"
         try:
@@ -210,14 +208,14 @@ class Pool(Queue):
             registry.chmod(0o600)
         except OSError as error:
             raise StoreError(f"cannot write {registry}: {error.strerror}") from error
-        door = Server(platform.socket_path(folder), self.session)
+        server = Server(platform.socket_path(folder), service)
         try:
-            await door.open()
+            await server.open()
             try:
                 self._ready.set()
                 await workers.run(self.config.workers)
             finally:
-                await door.close()
+                await server.close()
         finally:
             registry.unlink(missing_ok=True)
 
@@ -231,13 +229,13 @@ class Pool(Queue):
                 await stack.enter_async_context(store)
                 return store
             except PoolRunning:
-                line = platform.connect(platform.socket_path(folder))
-                if line is not None:
-                    line.close()
+                connected = platform.connect(platform.socket_path(folder))
+                if connected is not None:
+                    connected.close()
                     pool = registered_pool(folder)
                     who = f"pid {pool.pid}" if pool else "its pid is not known yet"
                     raise PoolRunning(f"a pool ({who}) has the store {folder}: aqueue worker stop") from None
-                await asyncio.sleep(_LET_GO)
+                await asyncio.sleep(POLL_INTERVAL)
 
     async def _end(self, *, now: bool) -> None:
         """Stop, and return only when everything has ended, however often this is cancelled meanwhile."""

@@ -6,7 +6,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from aqueue.cli.session import complete_ids, complete_queues
+from aqueue.cli.completion import complete_ids, complete_queues
 from aqueue.jobs.job import State
 from aqueue.units import parse_duration, parse_time
 
@@ -39,11 +39,12 @@ AtOption = Annotated[
 LimitOption = Annotated[
     float | None, typer.Option("--timeout", metavar="DURATION", parser=duration, help="How long one attempt may run.")
 ]
-PatienceOption = Annotated[
+WaitTimeoutOption = Annotated[
     float | None, typer.Option("--timeout", metavar="DURATION", parser=duration, help="Wait no longer than this.")
 ]
 OlderOption = Annotated[
-    float | None, typer.Option(metavar="DURATION", parser=duration, help="Only those that ended so long ago: 7d.")
+    float | None,
+    typer.Option(metavar="DURATION", parser=duration, help="Only jobs that ended longer ago than this: 7d."),
 ]
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The job's id.", autocompletion=complete_ids)]
 IdsArgument = Annotated[

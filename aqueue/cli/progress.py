@@ -40,7 +40,7 @@ class _Lines:
 
 
 class DrainBar:
-    """A pool's way to an empty queue: counts and time left, below the lines that it prints above itself."""
+    """The progress of a drain: counts and time left, below the lines that are printed meanwhile."""
 
     def __init__(self) -> None:
         self._console = Console()

@@ -1,28 +1,102 @@
-"""What somebody asks for: a shell command and how to run it, checked before anything is stored.
+"""What somebody asks for: a shell command and how to run it; and the same, checked and complete, as it is queued.
 
-The rules for ids, queues and tags are here; each complaint names the field and what is allowed.
+To add a plain field: declare it in `JobSpec` and `PlainFields` here (a default that a setting gives goes to `Defaults`
+instead, and into config.toml), give it to `Queue.enqueue`, and say in docs/record.md what it is. A test holds all of
+these against each other.
 """
 
-import re
+import os
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
+from typing import Annotated, Any
 
 import msgspec
-from msgspec.structs import replace
+from msgspec import UNSET, UnsetType
 
 from aqueue.errors import InvalidJob
+from aqueue.jobs.fields import Directory, Environment, Field, Names, Seconds, Time, check
 
-ID_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}"
-_ID = re.compile(ID_PATTERN)
-_NAME_RULE = "1 to 128 letters, digits and ._:@-, starting with a letter or digit"
 PRIORITY_LIMIT = 1_000_000
+_MANY = 1_000_000
 
 
-class Defaults(msgspec.Struct, frozen=True):
-    """What a job gets where its spec is silent; with_defaults on it, so later changes of settings do not reach it.
+class JobSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """What somebody asks for: a shell command, and how to run it.
 
-    `timeout`, `backoff_max` in seconds; `backoff_jitter` a fraction from 0 to 1.
+    A duration is seconds, a `timedelta`, or text such as "5m". `run_at` is a `datetime` with a zone, or text in ISO
+    form, which is local time where it names no zone. `cwd` is relative to the current directory of whoever asks.
+    What is not given comes from the settings (for `id`: a new unique one is made). A `timeout` of None or 0 is no
+    limit, whatever the settings say.
     """
+
+    command: Annotated[str, Field("command", "The command line, for `/bin/sh -c`.")]
+    id: Annotated[str | None, Field("name", "The job's id; a new one is made without it.")] = None
+    queue: Annotated[str | None, Field("name", "The queue that a job waits in.", metavar="NAME", setting=True)] = None
+    priority: Annotated[
+        int, Field("whole", "Higher runs first; 0 without it.", low=-PRIORITY_LIMIT, high=PRIORITY_LIMIT)
+    ] = 0
+    delay: Annotated[Seconds | None, Field("seconds", "Start after this: 10s, 5m, 1h30m.", metavar="DURATION")] = None
+    run_at: Annotated[
+        Time | None, Field("time", "Start at this time: 2026-12-01T03:00.", option="--at", metavar="TIME")
+    ] = None
+    timeout: Annotated[
+        Seconds | UnsetType | None,
+        Field("limit", "How long one attempt may run; 0 is no limit.", metavar="DURATION", setting=True),
+    ] = UNSET
+    max_retries: Annotated[
+        int | None, Field("whole", "Retries after the first attempt; then the job is dead.", high=_MANY, setting=True)
+    ] = None
+    backoff_base: Annotated[
+        float | None, Field("number", "Before retry k a job waits backoff_base ** k seconds.", high=_MANY, setting=True)
+    ] = None
+    backoff_max: Annotated[
+        Seconds | None,
+        Field("seconds", "No wait before a retry is longer than this.", metavar="DURATION", setting=True),
+    ] = None
+    backoff_jitter: Annotated[
+        float | None,
+        Field("number", "The part of each wait that is random, so that retries spread out.", high=1, setting=True),
+    ] = None
+    cwd: Annotated[Directory | None, Field("directory", "Where it runs; here without it.", metavar="DIR")] = None
+    env: Annotated[Environment | None, Field("environment", "A variable; may be repeated.", metavar="K=V")] = None
+    tags: Annotated[Names, Field("names", "May be repeated.", option="--tag", metavar="TAG")] = ()
+
+    def with_defaults(self, defaults: "Defaults", cwd: str | None = None) -> "NewJob":
+        """This spec, checked, with every gap filled from `defaults`; `cwd` is the directory of whoever asks.
+
+        Raises `InvalidJob`, naming the field and what is allowed.
+        """
+        values: dict[str, Any] = {}
+        for name, field, default in _DECLARED:
+            value = getattr(self, name)
+            if value is default:
+                if field.setting:
+                    values[name] = getattr(defaults, name)
+            elif name == "cwd" and cwd is not None:
+                values[name] = check(name, field, _joined(cwd, value))
+            else:
+                values[name] = check(name, field, value)
+        if cwd is not None:
+            values.setdefault("cwd", cwd)
+        new = NewJob(**values)
+        _check_start(new)
+        return new
+
+
+def _joined(cwd: str, path: Any) -> Any:
+    return os.path.normpath(os.path.join(cwd, path)) if isinstance(path, str | os.PathLike) else path
+
+
+FIELDS: dict[str, Field] = {name: hint.__metadata__[0] for name, hint in JobSpec.__annotations__.items()}
+"""The plain fields of a job, in the order in which people see them."""
+_DECLARED = tuple(
+    (field.name, FIELDS[field.name], field.default) for field in msgspec.structs.fields(JobSpec)
+)
+
+
+class Defaults(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job gets where its spec is silent, unless the settings say something else. It is copied to the job, so a
+    setting that is changed later does not concern it. `timeout` and `backoff_max` are seconds."""
 
     queue: str = "default"
     max_retries: int = 3
@@ -30,98 +104,43 @@ class Defaults(msgspec.Struct, frozen=True):
     backoff_max: float = 3600.0
     backoff_jitter: float = 0.0
     timeout: float | None = None
-    cwd: str | None = None
 
 
-class JobSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
-    """What somebody asks for: a shell command, and how to run it.
+class PlainFields(Defaults, frozen=True, kw_only=True):
+    """The fields that a job keeps as they were asked for."""
 
-    `timeout` and `delay` are seconds, `run_at` is a time with a zone; `None` leaves the choice to the
-    settings (for `id`: a new unique one is made). `backoff_max` and `backoff_jitter` are like the settings.
-    """
-
-    command: str
-    id: str | None = None
-    queue: str | None = None
     priority: int = 0
-    delay: float | None = None
-    run_at: datetime | None = None
-    timeout: float | None = None
-    max_retries: int | None = None
-    backoff_base: float | None = None
-    backoff_max: float | None = None
-    backoff_jitter: float | None = None
     cwd: str | None = None
     env: dict[str, str] | None = None
     tags: tuple[str, ...] = ()
 
-    def with_defaults(self, defaults: Defaults) -> "JobSpec":
-        """This spec with every gap filled from `defaults`. Raises `InvalidJob` where a field is out of range."""
-        self.validate()
-        gaps = {name: getattr(defaults, name) for name in Defaults.__struct_fields__ if getattr(self, name) is None}
-        return replace(self, **gaps)
+
+PLAIN_FIELDS = PlainFields.__struct_fields__
+
+
+class NewJob(PlainFields, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """A job that is to be queued: checked, and nothing left open. `delay` is seconds, `run_at` in UTC."""
+
+    command: str
+    id: str | None = None
+    delay: float | None = None
+    run_at: datetime | None = None
 
     def validate(self) -> None:
-        """Raise `InvalidJob`, naming the field and what is allowed, if this cannot become a job."""
-        if not self.command.strip():
-            raise InvalidJob("command is empty: it must be a shell command line")
-        if "\0" in self.command:
-            raise InvalidJob("command holds a NUL character, which no command line can carry")
-        _check_text("command", self.command)
-        if self.id is not None:
-            check_name("id", self.id)
-        if self.queue is not None:
-            check_name("queue", self.queue)
-        for tag in self.tags:
-            check_name("tags", tag)
-        check_range("priority", self.priority, -PRIORITY_LIMIT, PRIORITY_LIMIT)
-        check_range("delay", self.delay, 0, 10**9)
-        check_range("timeout", self.timeout, 0.001, 10**9)
-        check_range("max_retries", self.max_retries, 0, 1_000_000)
-        check_range("backoff_base", self.backoff_base, 0, 1_000_000)
-        check_range("backoff_max", self.backoff_max, 0, 10**9)
-        check_range("backoff_jitter", self.backoff_jitter, 0, 1)
-        if self.delay is not None and self.run_at is not None:
-            raise InvalidJob("delay and run_at both say when to start: give one of them")
-        if self.run_at is not None:
-            _check_time("run_at", self.run_at)
-        if self.cwd is not None and (not self.cwd.startswith("/") or "\0" in self.cwd):
-            raise InvalidJob(f"cwd {self.cwd!r} is not an absolute path")
-        _check_text("cwd", self.cwd or "")
-        for name, value in (self.env or {}).items():
-            if not name or "=" in name or "\0" in name + value:
-                raise InvalidJob(f"env holds {name!r}: a name without = and NUL, a value without NUL")
-            _check_text("env", name + value)
+        """Raise `InvalidJob`, naming the field and what is allowed, if this cannot become a job.
+
+        For what comes from elsewhere: what `JobSpec.with_defaults` returns is valid.
+        """
+        for name, field, default in _DECLARED:
+            value = getattr(self, name)
+            if value is not default and value is not None:
+                check(name, field, value)
+        _check_start(self)
 
 
-def check_name(field: str, value: str) -> None:
-    """Raise `InvalidJob` unless `value` may be an id, a queue or a tag."""
-    if not _ID.fullmatch(value):
-        raise InvalidJob(f"{field} {value[:200]!r} is not allowed: {_NAME_RULE}")
-
-
-def _check_text(field: str, value: str) -> None:
-    """Raise `InvalidJob` for what JSON cannot hold: bytes that are no UTF-8, as Python decodes arguments and paths."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise InvalidJob(f"{field} {value[:200]!r} is not valid UTF-8") from None
-
-
-def _check_time(field: str, value: datetime) -> None:
-    if value.tzinfo is None:
-        raise InvalidJob(f"{field} has no time zone: write for example 2026-12-01T03:00:00Z")
-    try:
-        value.astimezone(UTC)
-    except OverflowError:  # in UTC it is not in the years 1 to 9999
-        raise InvalidJob(f"{field} {value.isoformat()} is out of range") from None
-
-
-def check_range(field: str, value: float | None, low: float, high: float) -> None:
-    """Raise `InvalidJob` unless `value` is None or from `low` to `high`."""
-    if value is not None and not low <= value <= high:
-        shown = f"{value:g}" if isinstance(value, float) else value
-        raise InvalidJob(f"{field} {shown} is out of range: it must be from {low} to {high}")
+def _check_start(new: NewJob) -> None:
+    if new.delay is not None and new.run_at is not None:
+        raise InvalidJob("delay and run_at both say when to start: give one of them")
 
 
 def first_duplicate(ids: Iterable[str | None]) -> str | None:

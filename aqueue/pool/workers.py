@@ -183,14 +183,14 @@ class Workers:
         elif self._grace is None:
             self._grace = asyncio.get_running_loop().call_later(self.config.grace, self.runner.end_all)
 
-    async def cancel(self, name: str) -> Job:
+    async def cancel(self, job_id: str) -> Job:
         """Cancel a job, ending its command if it runs. Raises `UnknownJob`, `InvalidRequest`."""
-        if name not in self.runner.running:
-            job = await self.store.get(name)
+        if job_id not in self.runner.running:
+            job = await self.store.get(job_id)
             if job.state is not State.PROCESSING or self.store.runs_elsewhere(job):
-                return await self.store.cancel(name)
-        self.cancel_running(name)
-        return await self.store.wait(name)
+                return await self.store.cancel(job_id)
+        self.cancel_running(job_id)
+        return await self.store.wait(job_id)
 
     def cancel_running(self, name: str) -> None:
         """End the command of a job that a worker here has, or is just being given."""
@@ -199,6 +199,10 @@ class Workers:
             self._unwanted.add(name)
         else:
             command.end("cancelled", cancelled=True)
+
+    def running_jobs(self) -> list[Job]:
+        """The jobs whose commands run."""
+        return [attempt.job for attempt in self.runner.running.values()]
 
     def live(self, job: Job) -> Job:
         """`job` as it is this moment: a running one with its process id and what it has printed so far."""

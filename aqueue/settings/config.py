@@ -4,7 +4,6 @@
 Whatever is wrong is an `InvalidConfig` of one line that names the place, the key and what is allowed.
 """
 
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,25 +13,23 @@ import msgspec
 from msgspec.structs import replace
 
 from aqueue.errors import InvalidConfig, InvalidJob
-from aqueue.jobs.spec import Defaults, check_name
+from aqueue.jobs.fields import KINDS, NAME_RULE, Field, check
+from aqueue.jobs.spec import FIELDS, Defaults
 from aqueue.settings import store_url
 from aqueue.settings.config_file import default_store, find_file, state_folder, write_setting
-from aqueue.units import DURATION_RULE, parse_duration
+from aqueue.units import DURATION_RULE
 
 Value = str | int | float | None
 
 
-class Config(msgspec.Struct, frozen=True):
-    """Every setting, checked. Durations are seconds; `store` is an absolute path or a database URL."""
+class Config(Defaults, frozen=True):
+    """Every setting, checked: what jobs get where they say nothing, and what concerns the store and its pool.
+
+    Durations are seconds; `store` is an absolute path or a database URL.
+    """
 
     store: str
     workers: int = 4
-    queue: str = "default"
-    max_retries: int = 3
-    backoff_base: float = 2.0
-    backoff_max: float = 3600.0
-    backoff_jitter: float = 0.0
-    timeout: float | None = None
     grace: float = 10.0
     kill_after: float = 5.0
     keep: float = 30 * 86400.0
@@ -54,24 +51,12 @@ class Config(msgspec.Struct, frozen=True):
             return Path(self.store)
         return Path(self.directory) if self.directory else state_folder(store_url.redacted(self.store), os.environ)
 
-    def job_defaults(self, cwd: str | None = None) -> Defaults:
-        """What a job gets where its spec is silent."""
-        return Defaults(
-            queue=self.queue,
-            max_retries=self.max_retries,
-            backoff_base=self.backoff_base,
-            backoff_max=self.backoff_max,
-            backoff_jitter=self.backoff_jitter,
-            timeout=self.timeout,
-            cwd=cwd,
-        )
-
 
 class Setting(msgspec.Struct, frozen=True):
     """One setting: its kind, what it may be, and why somebody would change it."""
 
     name: str
-    kind: Literal["store", "path", "name", "whole", "number", "seconds", "limit", "choice"]
+    kind: str
     why: str
     low: float = 0
     high: float = 10**9
@@ -89,7 +74,7 @@ class Setting(msgspec.Struct, frozen=True):
             "store": "a directory whose path is valid UTF-8, or a database as postgresql://user@host/name"
             " with percent-encoding",
             "path": "a directory whose path is valid UTF-8, or empty for one in the user's state directory",
-            "name": "1 to 128 letters, digits and ._:@-, starting with a letter or digit",
+            "name": NAME_RULE,
             "whole": f"a whole number {bounds}",
             "number": f"a number {bounds}",
             "seconds": f"{DURATION_RULE}, {bounds} seconds",
@@ -98,17 +83,19 @@ class Setting(msgspec.Struct, frozen=True):
         }[self.kind]
 
 
+def _default_of(name: str) -> Setting:
+    """The setting that gives a plain field of a job its default."""
+    field = FIELDS[name]
+    why = field.help[:1].lower() + field.help[1:].rstrip(".")
+    return Setting(name, field.kind, why, field.low, field.high)
+
+
 SETTINGS: dict[str, Setting] = {
     setting.name: setting
     for setting in (
         Setting("store", "store", "where the jobs live; a relative path starts at this file"),
         Setting("workers", "whole", "how many jobs run at the same time", low=1, high=10_000),
-        Setting("queue", "name", "the queue of a job that names none"),
-        Setting("max_retries", "whole", "retries after the first attempt; then the job is dead", high=1_000_000),
-        Setting("backoff_base", "number", "before retry k a job waits backoff_base ** k seconds", high=1_000_000),
-        Setting("backoff_max", "seconds", "no wait before a retry is longer than this"),
-        Setting("backoff_jitter", "number", "the part of each wait that is random, so retries spread out", high=1),
-        Setting("timeout", "limit", "how long one attempt may run; 0 is no limit"),
+        *(_default_of(name) for name, field in FIELDS.items() if field.setting),
         Setting("grace", "seconds", "how long running commands may go on after a stop is asked"),
         Setting("kill_after", "seconds", "how long a command has between SIGTERM and SIGKILL"),
         Setting("keep", "seconds", "completed and cancelled jobs older than this are removed; dead ones stay"),
@@ -151,28 +138,17 @@ def checked(setting: Setting, value: object, place: str, base: Path) -> Value:
 
 
 def _checked(setting: Setting, value: object, base: Path) -> Value:
-    if setting.kind in ("store", "path", "name", "choice"):
-        if not isinstance(value, str) or "\0" in value or not (value or setting.kind == "path"):
-            raise ValueError(value)
-        if setting.kind == "name":
-            check_name(setting.name, value)
-        if setting.choices and value not in setting.choices:
-            raise ValueError(value)
-        if value and setting.kind in ("store", "path"):
-            value = resolve_store(value, base) if setting.kind == "store" else _absolute(value, base)
-        value.encode()  # JSON has to hold it; a `UnicodeEncodeError` is a `ValueError`
-        return value
-    if isinstance(value, str) and setting.kind in ("seconds", "limit"):
-        value = parse_duration(value)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if setting.kind in KINDS:
+        kept = check(setting.name, Field(setting.kind, setting.why, setting.low, setting.high), value)
+        return float(kept) if setting.kind in ("number", "seconds", "limit") and kept is not None else kept
+    if not isinstance(value, str) or "\0" in value or not (value or setting.kind == "path"):
         raise ValueError(value)
-    if setting.kind == "whole" and not isinstance(value, int):
+    if setting.choices and value not in setting.choices:
         raise ValueError(value)
-    if not math.isfinite(value) or not setting.low <= value <= setting.high:
-        raise ValueError(value)
-    if setting.kind == "limit":
-        return float(value) or None
-    return value if setting.kind == "whole" else float(value)
+    if value and setting.kind in ("store", "path"):
+        value = resolve_store(value, base) if setting.kind == "store" else _absolute(value, base)
+    value.encode()  # JSON has to hold it; a `UnicodeEncodeError` is a `ValueError`
+    return value
 
 
 def from_text(setting: Setting, text: str) -> str | int | float:

@@ -12,7 +12,7 @@ from typing import Protocol, Self
 import msgspec
 
 from aqueue.jobs.job import Job, Outcome, State
-from aqueue.jobs.spec import JobSpec
+from aqueue.jobs.spec import NewJob
 from aqueue.store.pool_info import PoolInfo
 from aqueue.store.subscriptions import OnChange, OnRemoval, Unsubscribe
 
@@ -82,7 +82,7 @@ class Store(AbstractAsyncContextManager["Store"], Protocol):
 
     async def __aenter__(self) -> Self: ...
 
-    async def add(self, specs: Sequence[JobSpec], *, if_absent: bool = False) -> list[Job]:
+    async def add(self, specs: Sequence[NewJob], *, if_absent: bool = False) -> list[Job]:
         """Store new jobs, all or none. Raises `DuplicateJob` unless `if_absent`: then those stay as they are."""
         ...
 

@@ -98,3 +98,22 @@ def test_a_file_that_is_no_list_of_records_is_refused() -> None:
 def test_two_records_with_one_id_are_refused() -> None:
     with pytest.raises(DuplicateJob, match="id job1 occurs twice"):
         read([CLASSIC, CLASSIC])
+
+
+def test_what_a_record_leaves_open_comes_from_the_settings() -> None:
+    settings = Defaults(queue="q", max_retries=7, backoff_base=3.0, backoff_max=60.0, backoff_jitter=0.5, timeout=9.0)
+    bare = {"id": "a", "command": "true"}
+    (job,) = read_records(msgspec.json.encode([bare]), "f.json", settings)
+    for name in Defaults.__struct_fields__:
+        assert getattr(job, name) == getattr(settings, name), name
+    for nothing in (None, 0):
+        (job,) = read_records(msgspec.json.encode([{**bare, "timeout": nothing}]), "f.json", settings)
+        assert job.timeout is None
+
+
+def test_times_without_a_zone_are_in_utc_also_in_the_history() -> None:
+    attempt = {"started_at": "2026-03-01T00:00:00", "finished_at": "2026-03-01T01:00:00+01:00", "worker": 1}
+    (job,) = read([{**CLASSIC, "created_at": "2026-03-01T00:00:00", "history": [attempt]}])
+    assert (job.created_at, job.started_at, job.finished_at) == (AT, AT, AT)
+    assert job.started_at is not None
+    assert job.started_at.tzinfo is UTC

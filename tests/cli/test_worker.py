@@ -48,7 +48,7 @@ def test_a_signal_stops_gracefully_and_a_second_at_once(cli: Cli, start_pool: St
     assert process.stdout is not None
     assert process.stdout.readline().split()[1:3] == ["a", "started"]
     process.send_signal(signal.SIGINT)
-    assert "1 command runs on for at most 1 min" in process.stdout.readline()
+    assert "1 command has up to 1 min to end" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=30)
     assert process.returncode == 0, errors

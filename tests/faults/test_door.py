@@ -15,12 +15,12 @@ import msgspec
 import psutil
 import pytest
 
-from aqueue.control import wire
+from aqueue.control import framing
 from aqueue.control.requests import Find, Get, Hello, Status, Watch
 from aqueue.system.posix import socket_path
 
 LENGTH = struct.Struct(">I")
-HELLO = wire.pack(Hello())
+HELLO = framing.encode(Hello())
 MEGABYTE = 1 << 20
 
 
@@ -75,7 +75,7 @@ NONSENSE = {
     "too long": LENGTH.pack(100 * MEGABYTE) + b"x" * MEGABYTE,
     "no JSON": packed(b"\xff\xfe{"),
     "deeply nested": packed(b'{"type":"Hello","x":' + b"[" * MEGABYTE),
-    "no greeting": wire.pack(Status()),
+    "no greeting": framing.encode(Status()),
     "from the future": packed(b'{"type":"Hello","protocol":99}'),
     "unknown request": HELLO + packed(b'{"type":"Destroy"}'),
     "wrong types": HELLO + packed(b'{"type":"Get","ids":{"a":1}}'),
@@ -98,7 +98,13 @@ def test_nonsense_is_answered_by_an_error_and_a_hang_up(broken: Any, door: Calla
 def test_an_asker_that_vanishes_or_sends_half_a_message_costs_nobody_anything(
     broken: Any, door: Callable[..., Any]
 ) -> None:
-    for request in (b"", HELLO[:3], HELLO, HELLO + wire.pack(Watch())[:7], HELLO + wire.pack(Find(output=True))):
+    for request in (
+        b"",
+        HELLO[:3],
+        HELLO,
+        HELLO + framing.encode(Watch())[:7],
+        HELLO + framing.encode(Find(output=True)),
+    ):
         door(request).close()
         door(request)
     serves(broken, "after")
@@ -109,7 +115,7 @@ def test_500_askers_at_once_are_served_and_one_more(broken: Any, door: Callable[
     lines = [door(HELLO) for _ in range(500)]
     serves(broken, "meanwhile")
     for line in lines:
-        line.sendall(wire.pack(Get(["meanwhile"])))
+        line.sendall(framing.encode(Get(["meanwhile"])))
     for line in lines:
         line.shutdown(socket.SHUT_WR)
         assert [reply["type"] for reply in answers(line)] == ["Hello", "Jobs", "Done"]
@@ -122,12 +128,12 @@ def memory(broken: Any) -> int:
 def test_an_asker_that_stops_reading_costs_bounded_memory_and_holds_up_no_stop(
     broken: Any, door: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unsubscribe = [door(HELLO + wire.pack(Watch())) for _ in range(4)]
+    unsubscribe = [door(HELLO + framing.encode(Watch())) for _ in range(4)]
     for number in range(30):
         broken.enqueue("head -c 15000 /dev/zero | tr '\\0' x", id=f"n{number}")
     broken.ended("n29")
     before = memory(broken)
-    unsubscribe += [door(HELLO + wire.pack(Find(output=True)) * 50) for _ in range(10)]
+    unsubscribe += [door(HELLO + framing.encode(Find(output=True)) * 50) for _ in range(10)]
     serves(broken, "meanwhile")
     assert memory(broken) - before < 60 * MEGABYTE
     broken.pools[0].send_signal(signal.SIGTERM)

@@ -16,6 +16,7 @@ import psycopg
 
 from aqueue.control.client import Client
 from aqueue.control.requests import Cancel, Enqueue, Find, Jobs, Request, Retry
+from aqueue.control.waiting import wait_for_jobs
 from aqueue.jobs.job import Job
 from aqueue.jobs.spec import Defaults, JobSpec
 from aqueue.settings.config import Config
@@ -141,7 +142,7 @@ class Hosts:
     def ended(self, *names: str) -> Job:
         """The last of the jobs, once all have ended."""
         with Client(self.config) as client:
-            return list(client.wait(list(names), PATIENCE))[-1]
+            return list(wait_for_jobs(client, names, PATIENCE))[-1]
 
     def sql(self, statement: str) -> list[Any]:
         with psycopg.connect(self.url, autocommit=True) as connection:

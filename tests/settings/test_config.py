@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from aqueue.errors import InvalidConfig
+from aqueue.jobs.spec import JobSpec
 from aqueue.settings.config import SETTINGS, Config, Loaded, load_config, set_setting
 from aqueue.settings.config_file import file_to_change, user_file
 
@@ -235,8 +236,9 @@ def test_durations_may_be_text_and_zero_is_no_time_limit(home: Path) -> None:
 
 
 def test_job_defaults_are_the_settings(home: Path) -> None:
-    defaults = load(home, AQUEUE_BACKOFF_BASE="3", AQUEUE_TIMEOUT="5").config.job_defaults("/tmp")
-    assert (defaults.backoff_base, defaults.timeout, defaults.cwd) == (3.0, 5.0, "/tmp")
+    config = load(home, AQUEUE_BACKOFF_BASE="3", AQUEUE_TIMEOUT="5").config
+    job = JobSpec(command="true").with_defaults(config, "/tmp")
+    assert (job.backoff_base, job.timeout, job.cwd) == (3.0, 5.0, "/tmp")
 
 
 def test_setting_a_value_keeps_comments_and_everything_else(home: Path) -> None:
@@ -289,7 +291,7 @@ def test_the_projects_own_file_holds_every_setting_with_its_default() -> None:
 
 
 def test_every_setting_is_described() -> None:
-    assert list(SETTINGS) == list(Config.__struct_fields__)
+    assert set(SETTINGS) == set(Config.__struct_fields__)
     for setting in SETTINGS.values():
         assert setting.why
         assert setting.rule

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from aqueue.errors import InvalidRequest, PoolRunning, StoreError, UnknownJob
 from aqueue.jobs import lifecycle
 from aqueue.jobs.job import WAITING_STATES, Job, Outcome, State, utc_now
-from aqueue.jobs.spec import JobSpec
+from aqueue.jobs.spec import NewJob
 from aqueue.store.ids import Ids, Reservation, made_id
 from aqueue.store.journal.compaction import SLICE, batches, slices
 from aqueue.store.journal.dispatcher import Dispatcher
@@ -103,7 +103,7 @@ class JournalStore:
 
     # Subscription
 
-    async def add(self, specs: Sequence[JobSpec], *, if_absent: bool = False) -> list[Job]:
+    async def add(self, specs: Sequence[NewJob], *, if_absent: bool = False) -> list[Job]:
         names = [spec.id for spec in specs if spec.id is not None]
         if if_absent:
             await self._ids.unreserved(names)  # somebody is just adding one of them
@@ -195,8 +195,7 @@ class JournalStore:
     async def remove(self, names: Sequence[str]) -> list[Job]:
         gone = [self._known(name) for name in dict.fromkeys(names)]
         for job in gone:
-            if job.state is State.PROCESSING:
-                raise InvalidRequest(f"job {job.id} is processing: cancel it before you remove it")
+            lifecycle.check_removable(job)
         for job in gone:
             self._change(job, None)
             self._ids.removed.add(job.id)

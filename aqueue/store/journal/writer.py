@@ -8,8 +8,7 @@ error, facts are kept, nothing new is claimed (`healthy`), and the disk is tried
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-
-from anyio import move_on_after
+from contextlib import suppress
 
 from aqueue.errors import PoolGone, StoreError
 from aqueue.jobs.job import Job
@@ -186,8 +185,9 @@ class Writer:
 
     async def _linger(self) -> None:
         """Give others a moment to share the next fsync, while nobody waits for it."""
-        with move_on_after(LINGER):
-            await self._urgent.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER):
+                await self._urgent.wait()
         self._urgent.clear()
 
     async def quiet(self) -> None:

@@ -9,7 +9,7 @@ from psycopg.rows import tuple_row
 from aqueue.errors import DuplicateJob
 from aqueue.jobs import lifecycle
 from aqueue.jobs.job import Job
-from aqueue.jobs.spec import JobSpec, first_duplicate
+from aqueue.jobs.spec import NewJob, first_duplicate
 from aqueue.store.ids import made_id
 from aqueue.store.postgres import notices, rows
 from aqueue.store.postgres.connecting import Connection
@@ -25,7 +25,7 @@ _NEW_QUEUES = """
 
 
 async def add(
-    connection: Connection, specs: Sequence[JobSpec], *, if_absent: bool = False
+    connection: Connection, specs: Sequence[NewJob], *, if_absent: bool = False
 ) -> tuple[list[Job], dict[str, Job]]:
     """Insert new jobs, with the transaction that is open; return them, and those that exist where that is fine.
 

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from aqueue.errors import StoreError
 from aqueue.jobs import lifecycle
 from aqueue.jobs.job import Job, Outcome, State, utc_now
-from aqueue.jobs.spec import JobSpec
+from aqueue.jobs.spec import NewJob
 from aqueue.settings.config import Config
 from aqueue.store.pool_info import PoolInfo
 from aqueue.store.postgres import adding, finding, reading, rescue, rows, schema, statements, steering
@@ -147,7 +147,7 @@ class PostgresStore:
 
     # Subscription
 
-    async def add(self, specs: Sequence[JobSpec], *, if_absent: bool = False) -> list[Job]:
+    async def add(self, specs: Sequence[NewJob], *, if_absent: bool = False) -> list[Job]:
         async with self._adding:  # whoever came first has the id
             made, there = await self._links.change(lambda link: adding.add(link, specs, if_absent=if_absent))
             for job in made:

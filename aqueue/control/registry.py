@@ -1,0 +1,16 @@
+"""The registry: the file in which a pool says who it is, beside its socket."""
+
+from pathlib import Path
+
+import msgspec
+
+from aqueue.errors import UNREADABLE
+from aqueue.store.pool_info import PoolInfo
+
+
+def registered_pool(folder: Path) -> PoolInfo | None:
+    """The pool that the registry in `folder` names; None if there is no registry, or it cannot be read."""
+    try:
+        return msgspec.json.decode((folder / "pool.json").read_bytes(), type=PoolInfo)
+    except (OSError, *UNREADABLE):
+        return None
