@@ -198,9 +198,8 @@ def run_session(store: str) -> Screen:
     with tempfile.TemporaryDirectory() as folder:
         for name, content in FILES.items():
             (Path(folder) / name).write_text(content)
-        kept = {
-            name: value for name, value in os.environ.items() if not name.startswith(("AQUEUE_", "XDG_", "NO_COLOR"))
-        }
+        unwanted = ("AQUEUE_", "XDG_", "NO_COLOR", "COLUMNS", "LINES")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
         environ = {
             **kept,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
