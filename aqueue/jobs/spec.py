@@ -89,9 +89,7 @@ def _joined(cwd: str, path: Any) -> Any:
 
 FIELDS: dict[str, Field] = {name: hint.__metadata__[0] for name, hint in JobSpec.__annotations__.items()}
 """The plain fields of a job, in the order in which people see them."""
-_DECLARED = tuple(
-    (field.name, FIELDS[field.name], field.default) for field in msgspec.structs.fields(JobSpec)
-)
+_DECLARED = tuple((field.name, FIELDS[field.name], field.default) for field in msgspec.structs.fields(JobSpec))
 
 
 class Defaults(msgspec.Struct, frozen=True, kw_only=True):
