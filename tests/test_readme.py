@@ -25,9 +25,9 @@ import pytest
 
 import aqueue
 from aqueue.cli import COMMANDS
-from aqueue.cli.specs import ALLOWED
 from aqueue.errors import BY_KIND
 from aqueue.jobs.job import Job, State, utc_now
+from aqueue.jobs.spec import FIELDS
 from aqueue.settings.config import SETTINGS, Config
 
 README = Path(__file__).parent.parent / "README.md"
@@ -191,7 +191,7 @@ def test_every_command_public_name_and_field_is_described() -> None:
         assert f"aqueue {command}" in TEXT
     for name in aqueue.__all__:
         assert f"`{name}" in TEXT or f"aqueue.{name}" in TEXT, name
-    for name in ALLOWED:
+    for name in FIELDS:
         assert f"`{name}`" in TEXT, name
     fields = [name for row in table_after("The record") for name in re.findall(r"`(\w+)`", row[0])]
     assert fields == list(Job(id="a", seq=1, command="true", created_at=utc_now()).record())

@@ -91,7 +91,7 @@ class Broken:
 
     def enqueue(self, command: str, **fields: Any) -> Job:
         """Queue a job; when this returns, it was acknowledged."""
-        spec = JobSpec(command=command, **fields).with_defaults(Defaults(max_retries=0, cwd=str(self.folder)))
+        spec = JobSpec(command=command, **fields).with_defaults(Defaults(max_retries=0), cwd=str(self.folder))
         return self.ask(Enqueue([spec]))[0]
 
     def jobs(self) -> dict[str, Job]:

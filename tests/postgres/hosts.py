@@ -124,8 +124,8 @@ class Hosts:
         return self.enqueue_many(command, 1, **fields)[0]
 
     def enqueue_many(self, command: str, count: int, **fields: Any) -> list[Job]:
-        given = Defaults(max_retries=0, backoff_base=0, cwd=str(self.folder))
-        return self.ask(Enqueue([JobSpec(command=command, **fields).with_defaults(given) for _ in range(count)]))
+        given = Defaults(max_retries=0, backoff_base=0)
+        return self.ask(Enqueue([JobSpec(command=command, **fields).with_defaults(given, str(self.folder)) for _ in range(count)]))
 
     def cancel(self, name: str) -> Job:
         return self.ask(Cancel([name]))[0]

@@ -165,7 +165,7 @@ class Counting(Exchange):
 async def test_many_looks_that_find_a_lock_ask_for_one_more(hosts: Hosts) -> None:
     async with await psycopg.AsyncConnection.connect(hosts.url, autocommit=True) as connection:
         await schema.prepare(connection)
-        ((job,), _) = await adding.add(connection, [JobSpec(command="true").with_defaults(Defaults(cwd="/"))])
+        ((job,), _) = await adding.add(connection, [JobSpec(command="true").with_defaults(Defaults(), "/")])
         exchange = Counting("r", frozenset(), Clock(), announce=print, late=print, safe=lambda: True)
         exchange._locked = {job.seq}
         with locked(hosts, "job_active"), Line.opened(connection) as line:
