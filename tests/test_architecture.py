@@ -5,7 +5,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "aqueue"
-LAYERS = ("errors", "units", "system", "jobs", "settings", "attempts", "store", "pool", "control", "api", "cli")
+LAYERS = (
+    "errors",
+    "units",
+    "layout",
+    "system",
+    "jobs",
+    "settings",
+    "attempts",
+    "store",
+    "pool",
+    "control",
+    "api",
+    "cli",
+)
 """From the bottom to the top: a room may import itself and what stands before it."""
 ENTRANCES = ("aqueue", "aqueue.__main__")
 """They name what is elsewhere, and nothing imports them for more than the version."""

@@ -16,6 +16,7 @@ from typing import Self
 import msgspec
 from anyio import CancelScope
 
+from aqueue import layout
 from aqueue.api.queue import Queue
 from aqueue.attempts.files import AttemptFiles
 from aqueue.control.assembly import BatchAssembler
@@ -202,7 +203,7 @@ class Pool(Queue):
 
     async def _work(self, workers: Workers, service: Service) -> None:
         folder = self.config.folder
-        registry = folder / "pool.json"
+        registry = folder / layout.REGISTRY
         try:
             registry.write_bytes(msgspec.json.encode(self.info))
             registry.chmod(0o600)

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from aqueue import layout
 from aqueue.errors import StoreError
 from aqueue.jobs.job import Job
 from aqueue.system import platform
@@ -68,9 +69,9 @@ class AttemptFiles:
 
     def __init__(self, store: Path, output_limit: int) -> None:
         """`output_limit` is how many bytes of each output the record gets. Raises `StoreError`."""
-        self.output = store / "output"
+        self.output = store / layout.OUTPUT
         self._output_prefix = f"{self.output}/"
-        self.status = store / "status"
+        self.status = store / layout.STATUS
         self.limit = output_limit
         self._spare: deque[str] = deque()
         """Empty files that are not needed any more, for new ones: making and removing one for each attempt is dear."""

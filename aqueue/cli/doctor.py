@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from aqueue import layout
 from aqueue.cli import context, output
 from aqueue.errors import printable
 from aqueue.settings import store_url
@@ -56,7 +57,7 @@ def _check_directory(path: Path, *, repair: bool) -> None:
         output.hint(f"there is no store at {path}: nothing to check")
         return
     private_directory(path)
-    if try_lock(path / "lock") is None:  # held until this process ends
+    if try_lock(path / layout.LOCK) is None:  # held until this process ends
         raise PoolRunning(f"a pool or another command has the store {path}: aqueue worker stop")
     found = IntegrityCheck(path)
     output.print_lines(map(printable, found.problems))

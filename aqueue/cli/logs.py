@@ -8,6 +8,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
+from aqueue import layout
 from aqueue.attempts.files import output_name
 from aqueue.cli import context, output
 from aqueue.cli.options import IdArgument, JsonOption
@@ -80,7 +81,7 @@ def _output(config: Config, job: Job, attempt: int, stderr: bool) -> BinaryIO:
 
 
 def _output_file(folder: Path, job: Job, attempt: int, stderr: bool) -> Path:
-    return folder / "output" / output_name(job.seq, attempt, "err" if stderr else "out")
+    return folder / layout.OUTPUT / output_name(job.seq, attempt, "err" if stderr else "out")
 
 
 def _opened(path: Path) -> BinaryIO | None:

@@ -6,6 +6,7 @@ The holder is a pool, which will open its socket, or a command, which will relea
 import os
 from pathlib import Path
 
+from aqueue import layout
 from aqueue.errors import PoolRunning
 from aqueue.system import platform
 
@@ -17,7 +18,7 @@ TIMEOUT = 60.0
 
 def is_released(folder: Path) -> bool:
     """Whether nobody holds the lock of a store at the moment."""
-    lock = platform.try_lock(folder / "lock")
+    lock = platform.try_lock(folder / layout.LOCK)
     if lock is None:
         return False
     os.close(lock)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import msgspec
 
+from aqueue import layout
 from aqueue.errors import UNREADABLE
 from aqueue.store.pool_info import PoolInfo
 
@@ -11,6 +12,6 @@ from aqueue.store.pool_info import PoolInfo
 def registered_pool(folder: Path) -> PoolInfo | None:
     """The pool that the registry in `folder` names; None if there is no registry, or it cannot be read."""
     try:
-        return msgspec.json.decode((folder / "pool.json").read_bytes(), type=PoolInfo)
+        return msgspec.json.decode((folder / layout.REGISTRY).read_bytes(), type=PoolInfo)
     except (OSError, *UNREADABLE):
         return None

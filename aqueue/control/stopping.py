@@ -3,6 +3,7 @@
 import os
 import time
 
+from aqueue import layout
 from aqueue.control.client import Client
 from aqueue.control.contention import POLL_INTERVAL
 from aqueue.control.registry import registered_pool
@@ -36,7 +37,7 @@ def stop_pool(
 
 def _wait_for_lock(client: Client, deadline: float | None) -> None:
     """Return when the pool has released its store, which is the last thing that it does."""
-    while (lock := platform.try_lock(client.folder / "lock")) is None:
+    while (lock := platform.try_lock(client.folder / layout.LOCK)) is None:
         if deadline is not None and time.monotonic() > deadline:
             raise TimeoutError
         time.sleep(POLL_INTERVAL)

@@ -27,6 +27,11 @@ class Transport:
         self._deadline = deadline
         self._socket.settimeout(None)
 
+    @property
+    def answering(self) -> bool:
+        """Whether the answer to a request has not come to its end yet."""
+        return self._conversation.answering
+
     def greet(self) -> None:
         """Exchange greetings. Raises `PoolGone` if the pool is just leaving, `InvalidRequest` if it is of another
         version."""

@@ -73,13 +73,14 @@ class Outcome(msgspec.Struct, frozen=True):
         return self.exit_code == 0 and self.error is None and not self.interrupted and not self.cancelled
 
 
-class Job(PlainFields, frozen=True, gc=False, omit_defaults=True):
+class Job(PlainFields, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="job"):
     """A job as it stands after its latest change: the fields that were asked for, and what became of it.
 
     `seq` is its number in order of arrival and never used again; files are named by it. `run_at` is None
     for as soon as possible; `delay` is how many seconds before `run_at` it was put in line, None where a time
     by the wall clock was asked for. `stdout` and `stderr` are what the latest attempt printed (its tail where
-    it is long); they are None where the store was not asked for them.
+    it is long); they are None where the store was not asked for them. As JSON a job says that it is one, for a
+    journal holds other records too.
     """
 
     id: str

@@ -107,7 +107,7 @@ def check_removable(job: Job) -> None:
 
 
 def check_importable(job: Job) -> None:
-    """Raise `InvalidJob` unless `job`, which comes from elsewhere, may be stored as it is."""
+    """Raise `InvalidJob` unless `job`, which comes from elsewhere, can be stored as it is."""
     check_name("id", job.id)
     check_name("queue", job.queue)
     if job.state is State.PROCESSING:

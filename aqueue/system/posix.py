@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from aqueue import layout
 from aqueue.errors import StoreError
 from aqueue.system import clock
 
@@ -221,7 +222,7 @@ def allow_descriptors(count: int) -> None:
 def socket_path(store: Path) -> Path:
     """Where the pool on `store` listens: in the store, or, where that path is too long for a socket, in
     a private directory of the user's among the temporary files."""
-    inside = store / "socket"
+    inside = store / layout.SOCKET
     if len(os.fsencode(inside)) <= _LONGEST_SOCKET_PATH:
         return inside
     import hashlib  # here, because a short command pays for every import

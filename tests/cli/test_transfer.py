@@ -128,7 +128,7 @@ def test_what_equals_a_default_is_not_written() -> None:
         [{**CLASSIC, "backoff_base": 2.0, "backoff_max": 3600.0, "max_retries": 3, "env": {}, "queue": "default"}]
     )
     assert msgspec.json.decode(msgspec.json.encode(job)).keys() == {
-        "id", "seq", "command", "created_at", "attempts", "updated_at",
+        "type", "id", "seq", "command", "created_at", "attempts", "updated_at",
     }  # fmt: skip
 
 

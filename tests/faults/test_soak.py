@@ -46,7 +46,7 @@ class Soak:
 
     def fault(self) -> dict[str, Any]:
         """A fault for the next pool."""
-        early = {"aqueue.store.journal.writer._COMPACT_AT": self.chance.choice([0, 50, 5000])}
+        early = {"aqueue.store.journal.group_commit.COMPACT_AT": self.chance.choice([0, 50, 5000])}
         call, file = self.chance.choice(CALLS), self.chance.choice(["jobs.jsonl", "jobs.new", "jobs."])
         kind = self.chance.choice(["none", "kill", "halfway", "fail"])
         if kind == "kill":

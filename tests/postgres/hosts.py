@@ -125,7 +125,9 @@ class Hosts:
 
     def enqueue_many(self, command: str, count: int, **fields: Any) -> list[Job]:
         given = Defaults(max_retries=0, backoff_base=0)
-        return self.ask(Enqueue([JobSpec(command=command, **fields).with_defaults(given, str(self.folder)) for _ in range(count)]))
+        return self.ask(
+            Enqueue([JobSpec(command=command, **fields).with_defaults(given, str(self.folder)) for _ in range(count)])
+        )
 
     def cancel(self, name: str) -> Job:
         return self.ask(Cancel([name]))[0]

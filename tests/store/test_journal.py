@@ -11,12 +11,12 @@ import psutil
 import pytest
 
 from aqueue.jobs.job import Job, Outcome, State
-from aqueue.jobs.spec import Defaults, JobSpec
+from aqueue.jobs.spec import Defaults, JobSpec, NewJob
 from aqueue.store.journal.store import JournalStore
 from aqueue.store.protocol import Query
 
 
-def spec(command: str = "true", **fields: Any) -> JobSpec:
+def spec(command: str = "true", **fields: Any) -> NewJob:
     return JobSpec(command=command, **fields).with_defaults(Defaults())
 
 
@@ -39,10 +39,10 @@ async def test_the_journal_is_lines_of_json_and_the_last_one_for_an_id_holds(sto
         await queue.add([spec("echo hello", id="a")])
         await done(queue, stdout="hello\n")
     header, *changes, end = lines(store)
-    assert header["aqueue"] == 2
-    assert end == {"synced": (store / "jobs.jsonl").read_bytes().rindex(b'{"synced"'), "together": 0}
+    assert header["aqueue"] == 3
+    assert end == {"synced": (store / "jobs.jsonl").read_bytes().rindex(b'{"synced"'), "type": "sync"}
     assert [change.get("state", "pending") for change in changes] == ["pending", "processing", "completed"]
-    assert {change["id"] for change in changes} == {"a"}
+    assert {(change["type"], change["id"]) for change in changes} == {("job", "a")}
     assert changes[-1]["stdout"] == "hello\n"
 
 

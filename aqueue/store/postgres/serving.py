@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from aqueue import layout
 from aqueue.errors import PoolRunning, StoreError
 from aqueue.jobs.job import Job
 from aqueue.settings.config import Config
@@ -67,7 +68,7 @@ class Serving:
 
     def take_lock(self) -> None:
         """Raises `PoolRunning` if another pool has this pool's directory."""
-        lock = platform.try_lock(self._folder / "lock")
+        lock = platform.try_lock(self._folder / layout.LOCK)
         if lock is None:
             raise PoolRunning(f"another pool has {self._folder}: give this one a directory of its own")
         self._lock = lock
@@ -150,7 +151,7 @@ class Serving:
 
     def _home(self) -> str:
         """A name for the directory that no other host's has."""
-        file = self._folder / "home"
+        file = self._folder / layout.HOST_ID
         name = file.read_text().strip() if file.exists() else ""
         if not name:  # also where a power cut has left nothing of it
             name = uuid.uuid4().hex

@@ -7,7 +7,7 @@ What a pool needs all the time has connections of its own (`serving`), and so ha
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Self
@@ -147,7 +147,8 @@ class PostgresStore:
 
     # Subscription
 
-    async def add(self, specs: Sequence[NewJob], *, if_absent: bool = False) -> list[Job]:
+    async def add(self, specs: Iterable[NewJob], *, if_absent: bool = False) -> list[Job]:
+        specs = list(specs)
         async with self._adding:  # whoever came first has the id
             made, there = await self._links.change(lambda link: adding.add(link, specs, if_absent=if_absent))
             for job in made:

@@ -25,30 +25,30 @@ MEGABYTE = 1 << 20
 
 
 @pytest.fixture
-def door(broken: Any) -> Iterator[Callable[..., socket.socket]]:
+def connect(broken: Any) -> Iterator[Callable[..., socket.socket]]:
     """Connects to a running pool and sends bytes, without waiting for an answer."""
     broken.pool("--count", "2")
-    lines: list[socket.socket] = []
+    opened: list[socket.socket] = []
 
-    def knock(*data: bytes, path: str | None = None) -> socket.socket:
-        line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        lines.append(line)
-        line.connect(path or str(socket_path(broken.store)))
-        line.settimeout(30)
+    def connect_and_send(*data: bytes, path: str | None = None) -> socket.socket:
+        client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        opened.append(client)
+        client.connect(path or str(socket_path(broken.store)))
+        client.settimeout(30)
         for part in data:
-            line.sendall(part)
-        return line
+            client.sendall(part)
+        return client
 
-    yield knock
-    for line in lines:
-        line.close()
+    yield connect_and_send
+    for client in opened:
+        client.close()
 
 
-def answers(line: socket.socket) -> list[dict[str, Any]]:
-    """All that the pool says until it hangs up."""
+def answers(client: socket.socket) -> list[dict[str, Any]]:
+    """All that the pool sends until it closes the connection."""
     data = b""
     try:
-        while part := line.recv(MEGABYTE):
+        while part := client.recv(MEGABYTE):
             data += part
     except ConnectionResetError:
         pass
@@ -85,18 +85,20 @@ NONSENSE = {
 
 
 @pytest.mark.parametrize("kind", NONSENSE)
-def test_nonsense_is_answered_by_an_error_and_a_hang_up(broken: Any, door: Callable[..., Any], kind: str) -> None:
-    line = door()
+def test_nonsense_is_answered_by_an_error_and_a_closed_connection(
+    broken: Any, connect: Callable[..., Any], kind: str
+) -> None:
+    client = connect()
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        line.sendall(NONSENSE[kind])
-    said = answers(line)
-    assert said == [] if kind == "too long" and not said else said[-1]["type"] == "Failed"
+        client.sendall(NONSENSE[kind])
+    replies = answers(client)
+    assert replies == [] if kind == "too long" and not replies else replies[-1]["type"] == "Failed"
     serves(broken, "after")
     assert "Traceback" not in broken.log()
 
 
-def test_an_asker_that_vanishes_or_sends_half_a_message_costs_nobody_anything(
-    broken: Any, door: Callable[..., Any]
+def test_a_client_that_vanishes_or_sends_half_a_message_costs_nobody_anything(
+    broken: Any, connect: Callable[..., Any]
 ) -> None:
     for request in (
         b"",
@@ -105,52 +107,52 @@ def test_an_asker_that_vanishes_or_sends_half_a_message_costs_nobody_anything(
         HELLO + framing.encode(Watch())[:7],
         HELLO + framing.encode(Find(output=True)),
     ):
-        door(request).close()
-        door(request)
+        connect(request).close()
+        connect(request)
     serves(broken, "after")
     assert "Traceback" not in broken.log()
 
 
-def test_500_askers_at_once_are_served_and_one_more(broken: Any, door: Callable[..., Any]) -> None:
-    lines = [door(HELLO) for _ in range(500)]
+def test_500_clients_at_once_are_served_and_one_more(broken: Any, connect: Callable[..., Any]) -> None:
+    clients = [connect(HELLO) for _ in range(500)]
     serves(broken, "meanwhile")
-    for line in lines:
-        line.sendall(framing.encode(Get(["meanwhile"])))
-    for line in lines:
-        line.shutdown(socket.SHUT_WR)
-        assert [reply["type"] for reply in answers(line)] == ["Hello", "Jobs", "Done"]
+    for client in clients:
+        client.sendall(framing.encode(Get(["meanwhile"])))
+    for client in clients:
+        client.shutdown(socket.SHUT_WR)
+        assert [reply["type"] for reply in answers(client)] == ["Hello", "Jobs", "Done"]
 
 
 def memory(broken: Any) -> int:
     return psutil.Process(broken.pools[0].pid).memory_info().rss
 
 
-def test_an_asker_that_stops_reading_costs_bounded_memory_and_holds_up_no_stop(
-    broken: Any, door: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+def test_a_client_that_stops_reading_costs_bounded_memory_and_holds_up_no_stop(
+    broken: Any, connect: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unsubscribe = [door(HELLO + framing.encode(Watch())) for _ in range(4)]
+    stalled = [connect(HELLO + framing.encode(Watch())) for _ in range(4)]
     for number in range(30):
         broken.enqueue("head -c 15000 /dev/zero | tr '\\0' x", id=f"n{number}")
     broken.ended("n29")
     before = memory(broken)
-    unsubscribe += [door(HELLO + framing.encode(Find(output=True)) * 50) for _ in range(10)]
+    stalled += [connect(HELLO + framing.encode(Find(output=True)) * 50) for _ in range(10)]
     serves(broken, "meanwhile")
     assert memory(broken) - before < 60 * MEGABYTE
     broken.pools[0].send_signal(signal.SIGTERM)
     assert broken.pools[0].wait(15) == 0
 
 
-def test_a_long_message_in_pieces_from_many_askers_costs_no_more_than_it_holds(
-    broken: Any, door: Callable[..., Any]
+def test_a_long_message_in_pieces_from_many_clients_costs_no_more_than_it_holds(
+    broken: Any, connect: Callable[..., Any]
 ) -> None:
     before = memory(broken)
     for _ in range(20):
-        door(HELLO, LENGTH.pack(8 * MEGABYTE - 1))
+        connect(HELLO, LENGTH.pack(8 * MEGABYTE - 1))
     serves(broken, "meanwhile")
     assert memory(broken) - before < 20 * MEGABYTE
 
 
-def test_only_the_user_can_reach_the_store_and_its_socket(broken: Any, door: Callable[..., Any]) -> None:
+def test_only_the_user_can_reach_the_store_and_its_socket(broken: Any, connect: Callable[..., Any]) -> None:
     serves(broken, "made")
     assert stat.S_IMODE(broken.store.stat().st_mode) == 0o700
     for path in broken.store.rglob("*"):
@@ -160,7 +162,7 @@ def test_only_the_user_can_reach_the_store_and_its_socket(broken: Any, door: Cal
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs the right to become another user")
 def test_another_user_is_not_served_even_where_the_file_modes_would_let_them(
-    broken: Any, door: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    broken: Any, connect: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert socket_path(broken.store) == broken.store / "socket"
     for place in (broken.store / "socket", broken.store):
@@ -168,12 +170,12 @@ def test_another_user_is_not_served_even_where_the_file_modes_would_let_them(
     monkeypatch.chdir(broken.store)  # so what is above may stay closed to the other user
     os.seteuid(65534)
     try:
-        line = door(path="socket")
+        client = connect(path="socket")
     finally:
         os.seteuid(0)
     with contextlib.suppress(BrokenPipeError):
-        line.sendall(HELLO)
-    assert answers(line) == []
+        client.sendall(HELLO)
+    assert answers(client) == []
 
 
 def test_a_store_that_others_can_write_is_refused_with_the_command_that_mends_it(broken: Any) -> None:
