@@ -172,7 +172,7 @@ def test_what_comes_over_the_socket_is_checked_again() -> None:
     ]
     for fields in cases:
         with pytest.raises(InvalidJob):
-            NewJob(**{"command": "true", **fields}).validate()  # type: ignore[arg-type]
+            NewJob(**{"command": "true", **fields}).validate()
     new(timeout=5, env={"A": "b"}, tags=("t",), delay=3, cwd="/").validate()
 
 
