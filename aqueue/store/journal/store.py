@@ -133,7 +133,7 @@ class JournalStore:
             self._change(job, claimed)
             try:
                 # A claim need not survive a power cut, which ends its command too.
-                await self._commit(claimed, synced=False)
+                await self._journal.commit([claimed], partial(self._publish, claimed), synced=False)
             except StoreError:
                 self._change(claimed, job)
             except asyncio.CancelledError:
@@ -292,8 +292,8 @@ class JournalStore:
         if after is not None and after.state in WAITING_STATES and self._dispatching is not None:
             self._dispatching.put(after)
 
-    async def _commit(self, job: Job, *, synced: bool = True) -> None:
-        await self._journal.commit([job], partial(self._publish, job), synced=synced)
+    async def _commit(self, job: Job) -> None:
+        await self._journal.commit([job], partial(self._publish, job))
 
     def _commit_later(self, job: Job, *, sync_now: bool = True) -> None:
         self._journal.commit_later([job], partial(self._publish, job), sync_now=sync_now)
