@@ -71,9 +71,7 @@ async def test_a_removed_id_is_not_used_again_and_a_new_job_gets_the_next_number
         assert job.seq == 10
 
 
-async def test_a_command_opens_only_the_current_version_and_says_what_migrates_others(
-    version: int, config: Config
-) -> None:
+async def test_a_command_opens_the_current_version_and_says_what_migrates_others(version: int, config: Config) -> None:
     refused = f"of version {version}; this brings it to {schema.VERSION}"
     with nullcontext() if version == schema.VERSION else pytest.raises(StoreError, match=refused):
         async with open_store(config) as store:

@@ -81,7 +81,7 @@ def test_a_job_that_a_claim_passed_over_is_not_forgotten(hosts: Hosts) -> None:
     eventually((hosts.folder / "started").exists, "the start")
     hosts.enqueue("true", id="first", priority=5)
     hosts.enqueue("touch later; until [ -e end ]; do sleep 0.02; done", id="later")
-    time.sleep(0.5)  # the pool has heard of both
+    time.sleep(0.5)  # the pool has received the notifications of both
     with locked(hosts, "job_active", "id = 'first'"):
         (hosts.folder / "go").touch()
         eventually((hosts.folder / "later").exists, "the claim that passes over")
