@@ -27,6 +27,7 @@ from aqueue.store.journal import compaction
 from aqueue.store.journal.dispatcher import Dispatcher
 from aqueue.store.journal.file import Chunk, JournalFile
 from aqueue.store.journal.group_commit import GroupCommit
+from aqueue.store.journal.interning import Interner
 from aqueue.store.journal.job_table import JobTable
 from aqueue.store.journal.new_jobs import make_jobs
 from aqueue.store.journal.output_index import OutputIndex, without_output
@@ -112,6 +113,9 @@ class JournalStore:
         job_ids = [job.id for job in jobs]
         self._ids.check_free(job_ids)
         made = [replace(job, seq=self._ids.take_seq()) for job in jobs]
+        interner = Interner()
+        for job in made:
+            interner.intern(job)
         with self._ids.reserve(job_ids) as reserved:
             await self._add_new([without_output(job) for job in made], reserved)
         for part in slices([job for job in made if job.stdout or job.stderr]):
