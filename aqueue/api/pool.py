@@ -194,8 +194,8 @@ class Pool(Queue):
                 await self._workers.recover()
                 await self._work(self._workers, self._service)
             files.close()
-            if not self._workers.runner.left:
-                files.drop_statuses({store.run_id})
+            if not self._workers.runner.left_running:
+                files.remove_statuses({store.run_id})
         finally:
             self._service = self._workers = None
             for changes in self._changes:

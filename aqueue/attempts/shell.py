@@ -1,131 +1,135 @@
-"""The outer shell of an attempt: what it is given to run, and what it writes about how the command ended.
+"""The shell that runs a command: the line it is given, the status line it writes, and what that means.
 
-The shell appends the exit status to the file that is its stdin, as a line `TOKEN STATUS`. So the status is known even
-if the pool that started the command is gone. What the shell itself has to say goes to the same file, on the lines
-before: the name of the signal that ended the command, or why it could not start it. A pool or a watchdog that ends an
-attempt first adds a line `TOKEN interrupted`.
+An outer shell, which outlives its pool, runs the command in a shell of its own and appends `TOKEN STATUS` to the file
+that is its stdin, after its remarks, if it had any: the name of the signal that ended the command, or why it could not
+start it. Whoever is about to end an attempt appends `TOKEN interrupted` before.
 
-Everything here is text in, text out: no process and no file is touched.
+Everything here is text in and values out; no process or file is touched.
 """
 
 import re
 import shlex
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from aqueue.attempts.token import Token
 
 SHELL = "/bin/sh"
-STATUS_TAIL = 4096
-"""At the end of a status file, so many bytes hold all that the latest attempt's shell wrote."""
+"""The shell of every command; a path, so that no `PATH` decides which one that is."""
+_TRAPPED_SIGNALS = "HUP INT QUIT TERM USR1 USR2 ALRM"
 _INTERRUPTED = "interrupted"
 
-# What is given to the shell
 
-_PASSED_ON = "HUP INT QUIT TERM USR1 USR2 ALRM"
+# What the shell is given
+
+
+def shell_line(command: str, token: str) -> str:
+    """The line for the outer shell: run `command`, then append its exit status to the file that is stdin.
+
+    The command has a shell of its own, so that nothing in it (exec, exit, trap, `$$`, a syntax error) can evade that
+    or mean something else than under `sh -c`; a command of plain words means the same in a subshell, which costs half
+    as much, and a builtin that only prints or compares needs no process at all. A signal handler, unlike ignoring, is
+    not inherited: a signal to the group ends the command as usual and leaves the outer shell to report it. What the
+    shell remarks on a child that a signal killed goes to the same file.
+    """
+    return (
+        f"exec 3>&2 2>&0;trap : {_TRAPPED_SIGNALS};{_isolated(command)} </dev/null 2>&3 3>&-;"
+        f's=$?;echo "{token} $s">&2;exit $s'
+    )
+
+
 _SAFE = r"[A-Za-z0-9_./:@%+,-]"
 _WORD = r"""(?:[A-Za-z0-9_./:@%+,=-]|'[^'\n\0]*'|"[^"$`\\!\n\0]*")+"""
-_PLAIN_WORDS = re.compile(rf"(?P<name>{_SAFE}+)(?: +{_WORD})*")
+_PLAIN = re.compile(rf"(?P<name>{_SAFE}+)(?: +{_WORD})*")
 _RESERVED = ("if", "then", "else", "elif", "fi", "for", "while", "until", "do", "done", "case", "esac", "in")
 _EXTENSIONS = ("function", "select", "time", "coproc")
 _BUILTINS = (".", "source", "eval", "return", "break", "continue", "trap", "set", "shift", "alias", "unalias", "wait")
 _NOT_PLAIN = frozenset((*_RESERVED, *_EXTENSIONS, *_BUILTINS, "times", "local"))
 """First words that are shell language, or whose meaning depends on which shell they run in."""
-_HARMLESS = frozenset(("true", "false", "echo", "printf", "pwd", "test"))
+_STATELESS = frozenset(("true", "false", "echo", "printf", "pwd", "test"))
 """Builtins that leave the shell which runs them as it was."""
 
 
-def reporting_script(command: str, token: str) -> str:
-    """The script for `sh -c` that runs `command` and appends its exit status to the file that is its stdin.
+def _isolated(command: str) -> str:
+    """`command` in as much of a shell of its own as it takes; a redirection behind it applies to all of it.
 
-    The status is written by the outer shell, which outlives the pool. A signal handler, unlike ignoring, is not
-    inherited: a signal to the group ends the command as usual and leaves the outer shell to report it.
-    """
-    return (
-        f'exec 3>&2 2>&0;trap : {_PASSED_ON};{isolated(command)} </dev/null 2>&3 3>&-;s=$?;echo "{token} $s">&2;exit $s'
-    )
-
-
-def isolated(command: str) -> str:
-    """`command` in as much of a shell of its own as it needs to mean what it means under `sh -c`.
-
-    In general that is a new shell, so that nothing in it (exec, exit, trap, `$$`, a syntax error) can evade the report.
-    Of plain words, a program and its arguments, the shell knows only where they end: those mean the same in a
-    subshell, which costs half as much. A builtin that only prints or compares needs no process at all.
-
-    None of the three forms is confused by a redirection behind it.
-    """
-    plain = _PLAIN_WORDS.fullmatch(command)
+    In plain words the shell sees nothing but where they end: they are a program and its arguments."""
+    plain = _PLAIN.fullmatch(command)
     if plain is None or plain["name"] in _NOT_PLAIN:
         return f"(exec {SHELL} -c {shlex.quote(command)})"
-    return command if plain["name"] in _HARMLESS else f"({command})"
+    return command if plain["name"] in _STATELESS else f"({command})"
 
 
-# What the shell writes
+# What the status file says
 
 
-def interruption(token: str) -> str:
-    """The line for the status file which says that the attempt is about to be interrupted."""
+def interruption_line(token: str) -> str:
+    """What is appended to the status file before the attempt `token` is ended by its pool, or in its place."""
     return f"{token} {_INTERRUPTED}\n"
 
 
-class Report(NamedTuple):
-    """What a status file says of an attempt."""
+class StatusReport(NamedTuple):
+    """What a status file says of one attempt."""
 
-    status: int | None
-    """The shell's `$?`; None if the shell did not come to write it."""
-    remark: str
-    """What the shell wrote just before."""
-    interrupted: bool
-    """Whether the pool, or a watchdog in its place, was about to end the attempt before it ended."""
-
-    @property
-    def signal(self) -> int | None:
-        """The signal that ended the command.
-
-        Shells report a signal as 128 + its number, with a remark but for SIGINT and SIGPIPE: those stay the exit
-        statuses 130 and 141, which `exit` could have given as well.
-        """
-        return self.status - 128 if self.status is not None and self.status > 128 and self.remark else None
-
-    @property
-    def exit_code(self) -> int | None:
-        """The command's exit status; None if a signal ended it, or if nothing is known."""
-        return self.status if self.signal is None else None
-
-    @property
-    def start_error(self) -> str | None:
-        """Why the shell could not start the command, where that is so."""
-        return self.remark if self.status is None and self.remark else None
+    status: int | None = None
+    """The command's `$?`; None where the shell did not come to write it."""
+    remark: str = ""
+    """What the shell wrote just before: the signal that ended the command, or why it could not start it."""
+    interrupted: bool = False
+    """Whether somebody marked the attempt as interrupted before it ended."""
 
 
-NO_REPORT = Report(None, "", False)
-
-
-def parse_report(text: str, token: str) -> Report:
-    """What the status file with this text, or with this end, says of the attempt `token`."""
+def parse_status(text: str, token: str) -> StatusReport:
+    """What `text`, a status file or its end, says of the attempt `token`."""
     remark, interrupted = "", False
     for line in text.splitlines():
-        name, word = _parse_line(line)
-        if name == token and word == _INTERRUPTED:
-            interrupted = True
-        elif name == token:
-            return Report(int(word), remark, interrupted)
-        remark = "" if name else line
-    return Report(None, remark, interrupted)
+        name, _, word = line.rpartition(" ")
+        if name == token and _is_status(word):
+            return StatusReport(int(word), remark, interrupted)
+        interrupted |= name == token and word == _INTERRUPTED
+        about_an_attempt = name.count(".") == 2 and (_is_status(word) or word == _INTERRUPTED)
+        remark = "" if about_an_attempt else line
+    return StatusReport(None, remark, interrupted)
 
 
-def reported_tokens(text: str) -> Iterator[Token]:
-    """The attempts whose exit status a status file holds."""
-    for line in text.splitlines():
-        name, word = _parse_line(line)
-        token = Token.parse(name)
-        if token is not None and word != _INTERRUPTED:
-            yield token
+def reported_tokens(text: str) -> list[Token]:
+    """The attempts whose exit status a status file tells."""
+    lines = (line.rpartition(" ") for line in text.splitlines())
+    found = [Token.parse(name) for name, _, word in lines if _is_status(word)]
+    return [token for token in found if token is not None]
 
 
-def _parse_line(line: str) -> tuple[str, str]:
-    """The token of a line and the word that follows; two empty strings if the line is a remark of the shell's."""
-    name, _, word = line.rpartition(" ")
-    known = word == _INTERRUPTED or (word.isascii() and word.isdigit())
-    return (name, word) if known and Token.parse(name) is not None else ("", "")
+def _is_status(word: str) -> bool:
+    return word.isascii() and word.isdigit()
+
+
+# What that means
+
+
+class ShellExit(NamedTuple):
+    """How a command ended: by an exit code, by a signal, or not at all because of `error`."""
+
+    exit_code: int | None = None
+    signal: int | None = None
+    error: str | None = None
+
+
+def interpret(report: StatusReport) -> ShellExit:
+    """How the command ended whose status is reported.
+
+    Shells report a signal as 128 + its number, with a remark but for SIGINT and SIGPIPE: those stay the exit statuses
+    130 and 141, which `exit` could have given.
+    """
+    if report.status is None:
+        return ShellExit(error=f"cannot start: {report.remark}") if report.remark else ShellExit()
+    if report.status > 128 and report.remark:
+        return ShellExit(signal=report.status - 128)
+    return ShellExit(report.status)
+
+
+def interpret_child(returncode: int, report: StatusReport) -> ShellExit:
+    """The same where the outer shell was our child and ended with `returncode`: negative by that signal."""
+    if returncode < 0:
+        return ShellExit(signal=-returncode)
+    if report.status is None and not report.remark:  # on a full disk the shell could not write its line
+        return ShellExit(returncode)
+    return interpret(report)

@@ -51,7 +51,7 @@ class Workers:
         self._keep_changed = asyncio.Event()
         self._unwanted: set[str] = set()
         """Jobs that were cancelled in the moment in which a worker claimed them."""
-        store.subscribe(files.tidy)
+        store.subscribe(files.remove_redundant)
 
     async def recover(self) -> None:
         """Deal with every job that an earlier pool left in `processing`."""
@@ -72,7 +72,7 @@ class Workers:
             await asyncio.to_thread(end_commands, self.files, self.config.kill_after, recorded)
         await self.store.flush()
         keep = {attempt.run for job, _ in self._adopted if (attempt := self.files.known(job.history[-1].token))}
-        self.files.drop_statuses(self.files.runs() - keep)
+        self.files.remove_statuses(self.files.runs() - keep)
 
     async def _recover_unrecorded(self, strays: dict[Token, Orphan]) -> None:
         """Deal with attempts of waiting jobs: a claim survives the end of its pool, but not of one whose disk failed
@@ -87,23 +87,21 @@ class Workers:
                 attempt = (job.seq, len(job.history) + 1)
                 if attempt in ended:
                     token = ended[attempt]
-                    began = self.files.reported_at(str(token)) or utc_now()
+                    began = self.files.find_status(str(token)).written_at or utc_now()
                     job = claimed(job, worker=token.slot, token=str(token), now=began)
                     await self.store.settle(
                         job, await self.runner.conclude(RunningAttempt(job, self.config.kill_after))
                     )
                 elif attempt in alive:
-                    await self.runner.end_survivors(
-                        RunningAttempt(job, self.config.kill_after), alive[attempt].processes
-                    )
+                    await self.runner.end_orphan(RunningAttempt(job, self.config.kill_after), alive[attempt].processes)
 
     async def _recover_one(self, job: Job, alive: Orphan | None) -> None:
         command = RunningAttempt(job, self.config.kill_after)
-        if alive is not None and self.files.read_report(job.history[-1].token).status is None:
+        if alive is not None and self.files.find_status(job.history[-1].token).report.status is None:
             if alive.shell is not None and self.config.orphans == "adopt":
                 self._adopted.append((job, alive.shell))
                 return
-            await self.runner.end_survivors(command, alive.processes)
+            await self.runner.end_orphan(command, alive.processes)
         await self.store.settle(job, await self.runner.conclude(command))
 
     async def run(self, count: int) -> None:
@@ -178,7 +176,7 @@ class Workers:
         for scope in self._claims.values():
             scope.cancel()
         if leave_running:
-            self.runner.leave_all()
+            self.runner.leave_all_running()
         elif now:
             self.runner.end_all()
         elif self._grace is None:
@@ -211,8 +209,8 @@ class Workers:
         if command is None or job.state is not State.PROCESSING:
             return job
         history = (*job.history[:-1], replace(job.history[-1], pid=command.group))
-        peek = self.files.peek
-        return replace(job, history=history, stdout=peek(job, "out"), stderr=peek(job, "err"))
+        tail = self.files.tail
+        return replace(job, history=history, stdout=tail(job, "out"), stderr=tail(job, "err"))
 
     async def _retain(self, scope: CancelScope) -> None:
         """Remove finished jobs that are older than `keep`, when the oldest of them is."""

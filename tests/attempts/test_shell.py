@@ -1,97 +1,138 @@
-"""What the outer shell of an attempt is given, and how what it writes is read: text only. That real commands mean what
-they mean under `sh -c` is tested with the runner."""
+"""The shell's line and its status line: what is written, what is read, and what it means, all as text."""
+
+import shlex
 
 import pytest
 
 from aqueue.attempts.shell import (
-    NO_REPORT,
-    Report,
-    interruption,
-    isolated,
-    parse_report,
+    ShellExit,
+    StatusReport,
+    interpret,
+    interpret_child,
+    interruption_line,
+    parse_status,
     reported_tokens,
-    reporting_script,
+    shell_line,
 )
 from aqueue.attempts.token import Token
 
 TOKEN = "r.1.7-2"
 
 
-@pytest.mark.parametrize("command", ["true", "echo a  b", "printf %d 'x y'", 'test "a b" = c', "pwd"])
-def test_a_builtin_that_leaves_its_shell_as_it_was_gets_no_process(command: str) -> None:
-    assert isolated(command) == command
+# The line
 
 
-@pytest.mark.parametrize("command", ["make -j4", "./run 'a b' \"c d\"", "/bin/echo x", "exit 3", "cd /", "env A=1 b"])
-def test_plain_words_get_a_subshell(command: str) -> None:
-    assert isolated(command) == f"({command})"
+def test_the_line_runs_the_command_apart_from_the_status_file_and_then_writes_the_status() -> None:
+    line = shell_line("convert a b", TOKEN)
+    redirected, _, report = line.partition(" </dev/null 2>&3 3>&-;")
+    assert redirected.endswith(";(convert a b)")
+    assert report == f's=$?;echo "{TOKEN} $s">&2;exit $s'
 
 
-SYNTAX = ["a; b", "a | b", "a > b", "a $B", "a `b`", "a *", "A=1 b", "a # b", "a\nb", "a 'b", "! true", "a ~", "a \\b"]
-LANGUAGE = ["if", "trap x EXIT", ". file", "eval x", "set -e", "wait", "return 3", "time a", "", 'a "$b"', "a é"]
+@pytest.mark.parametrize("command", ["true", "echo a 'b c' \"d\"", "test a = b", "printf %s x"])
+def test_a_builtin_that_only_prints_or_compares_runs_in_the_outer_shell(command: str) -> None:
+    assert f";{command} </dev/null" in shell_line(command, TOKEN)
 
 
-@pytest.mark.parametrize("command", [*SYNTAX, *LANGUAGE])
-def test_everything_else_gets_a_shell_of_its_own(command: str) -> None:
-    assert isolated(command).startswith("(exec /bin/sh -c ")
+@pytest.mark.parametrize("command", ["ls", "/bin/echo x", "cd /", "exec ls", "exit 3", "env A=1 true", "a 'b c' \"d\""])
+def test_plain_words_run_in_a_subshell(command: str) -> None:
+    assert f";({command}) </dev/null" in shell_line(command, TOKEN)
 
 
-def test_the_report_is_the_last_that_the_outer_shell_does() -> None:
-    script = reporting_script("make", TOKEN)
-    assert script.endswith(f'(make) </dev/null 2>&3 3>&-;s=$?;echo "{TOKEN} $s">&2;exit $s')
+SYNTAX = [
+    "a; b",
+    "a | b",
+    "a > b",
+    "a &",
+    "a $b",
+    'a "$b"',
+    "a `b`",
+    "a *",
+    "a ~",
+    "a # b",
+    "a\\ b",
+    "a\nb",
+    " a",
+    "a )",
+]
+WORDS = ["if true", "for", ". file", "eval a", "trap", "set -e", "wait", "time a", "! true", "A=1 b", "[ a = b ]"]
+
+
+@pytest.mark.parametrize("command", [*SYNTAX, *WORDS, "", "a 'unclosed", "a é"])
+def test_anything_else_gets_a_shell_of_its_own(command: str) -> None:
+    line = shell_line(command, TOKEN)
+    assert f";(exec /bin/sh -c {shlex.quote(command)}) </dev/null" in line
+
+
+# The status file
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (f"{TOKEN} 0\n", Report(0, "", False)),
-        (f"Killed\n{TOKEN} 137\n", Report(137, "Killed", False)),
-        (f"Killed\nr.1.6-1 137\n{TOKEN} 137\n", Report(137, "", False)),
-        (f"r.1.6-1 interrupted\nKilled\n{TOKEN} 137\n", Report(137, "Killed", False)),
-        (f"{TOKEN} interrupted\nTerminated\n{TOKEN} 143\n", Report(143, "Terminated", True)),
-        (f"{TOKEN} 0\n{TOKEN} interrupted\n", Report(0, "", False)),
-        (f"{TOKEN} interrupted\n", Report(None, "", True)),
-        (f"{TOKEN}2 5\n", NO_REPORT),
-        ("sh: 1: cannot fork\n", Report(None, "sh: 1: cannot fork", False)),
-        (f"{TOKEN} ", Report(None, f"{TOKEN} ", False)),
-        (f"{TOKEN} \N{SUPERSCRIPT TWO}\n", Report(None, f"{TOKEN} \N{SUPERSCRIPT TWO}", False)),
-        ("", NO_REPORT),
+        ("r.1.7-2 0\n", StatusReport(0)),
+        ("r.1.6-1 3\nr.1.7-2 7\n", StatusReport(7)),
+        ("Killed\nr.1.7-2 137\n", StatusReport(137, "Killed")),
+        ("Killed\nr.1.6-1 137\nr.1.7-2 137\n", StatusReport(137)),
+        ("r.1.7-2 interrupted\nTerminated\nr.1.7-2 143\n", StatusReport(143, "Terminated", True)),
+        ("r.1.6-1 interrupted\nr.1.7-2 143\n", StatusReport(143)),
+        ("r.1.7-2 interrupted\n", StatusReport(None, "", True)),
+        ("r.1.7-2 0\nr.1.7-2 interrupted\n", StatusReport(0)),
+        ("r.1.7-22 5\n", StatusReport()),
+        ("sh: 1: cannot fork\n", StatusReport(None, "sh: 1: cannot fork")),
+        ("r.1.7-2 ", StatusReport(None, "r.1.7-2 ")),
+        ("cut off at the front.1.6-1 0\nr.1.7-2 1\n", StatusReport(1)),
+        ("", StatusReport()),
     ],
 )
-def test_a_report_is_read_with_the_shells_remark_before_it(text: str, expected: Report) -> None:
-    assert parse_report(text, TOKEN) == expected
+def test_a_status_is_read_with_the_shells_remark_before_it_and_the_mark_of_an_interruption(
+    text: str, expected: StatusReport
+) -> None:
+    assert parse_status(text, TOKEN) == expected
+
+
+def test_the_mark_of_an_interruption_is_read_as_it_is_written() -> None:
+    assert parse_status(interruption_line(TOKEN), TOKEN) == StatusReport(None, "", True)
+
+
+def test_attempts_are_reported_once_their_status_is_written() -> None:
+    text = "r.1.5-1 0\nKilled\nr.1.6-1 137\nnonsense 3\nr.1.7-2 interrupted\nr.1.8-1 \N{SUPERSCRIPT TWO}\nr.1.9-1"
+    assert reported_tokens(text) == [Token("r", 1, 5, 1), Token("r", 1, 6, 1)]
+
+
+# What it means
 
 
 @pytest.mark.parametrize(
-    ("report", "exit_code", "signal"),
+    ("report", "expected"),
     [
-        (Report(0, "", False), 0, None),
-        (Report(7, "", False), 7, None),
-        (Report(127, "sh: 1: nothing: not found", False), 127, None),
-        (Report(128, "Weird", False), 128, None),
-        (Report(137, "Killed", False), None, 9),
-        (Report(137, "", False), 137, None),
-        (Report(130, "", False), 130, None),
-        (NO_REPORT, None, None),
+        (StatusReport(0), ShellExit(0)),
+        (StatusReport(7), ShellExit(7)),
+        (StatusReport(7, "a remark"), ShellExit(7)),
+        (StatusReport(128, "a remark"), ShellExit(128)),
+        (StatusReport(137, "Killed"), ShellExit(signal=9)),
+        (StatusReport(137), ShellExit(137)),
+        (StatusReport(130), ShellExit(130)),
+        (StatusReport(None, "cannot fork"), ShellExit(error="cannot start: cannot fork")),
+        (StatusReport(), ShellExit()),
     ],
 )
-def test_a_status_above_128_is_a_signal_only_where_the_shell_names_it(
-    report: Report, exit_code: int | None, signal: int | None
+def test_a_status_over_128_is_a_signal_where_the_shell_remarks_on_it(report: StatusReport, expected: ShellExit) -> None:
+    assert interpret(report) == expected
+
+
+@pytest.mark.parametrize(
+    ("returncode", "report", "expected"),
+    [
+        (7, StatusReport(7), ShellExit(7)),
+        (137, StatusReport(137, "Killed"), ShellExit(signal=9)),
+        (-9, StatusReport(), ShellExit(signal=9)),
+        (-15, StatusReport(None, "a remark"), ShellExit(signal=15)),
+        (2, StatusReport(None, "cannot fork"), ShellExit(error="cannot start: cannot fork")),
+        (3, StatusReport(), ShellExit(3)),
+    ],
+)
+def test_a_shell_of_ours_that_is_killed_or_cannot_write_tells_by_its_own_end(
+    returncode: int, report: StatusReport, expected: ShellExit
 ) -> None:
-    assert (report.exit_code, report.signal) == (exit_code, signal)
-
-
-def test_a_remark_without_a_status_is_why_the_command_did_not_start() -> None:
-    assert Report(None, "sh: 1: cannot fork", False).start_error == "sh: 1: cannot fork"
-    assert Report(2, "sh: 1: cannot fork", False).start_error is None
-    assert NO_REPORT.start_error is None
-
-
-def test_a_mark_of_an_interruption_is_read_as_one() -> None:
-    assert parse_report(interruption(TOKEN), TOKEN).interrupted
-    assert not parse_report(interruption("r.1.6-1"), TOKEN).interrupted
-
-
-def test_only_attempts_with_a_status_are_reported() -> None:
-    text = f"Killed\n{TOKEN} 137\nr.1.8-1 interrupted\nremark 5\nr.1.9-1 \n"
-    assert list(reported_tokens(text)) == [Token("r", 1, 7, 2)]
+    assert interpret_child(returncode, report) == expected
