@@ -19,11 +19,13 @@ T = TypeVar("T")
 R = TypeVar("R", Enqueue, Import)
 
 JOBS_PER_REQUEST = 1000
+"""How many jobs one message of a batch has at most."""
 JOBS_PER_REPLY = 500
+"""How many jobs one message of an answer has at most: they come with their history, and may come with their output."""
 
 
 def enqueue_requests(specs: Iterable[NewJob], *, if_absent: bool = False) -> Iterator[Enqueue]:
-    """One batch of new jobs as requests, each made when it is needed: `specs` may be longer than memory is large."""
+    """One batch of new jobs as requests. Each is made when it is needed, so that `specs` may be read while they go."""
     return _cut(specs, lambda part, more: Enqueue(part, if_absent, more))
 
 

@@ -11,7 +11,7 @@ from typing import Self
 from aqueue.control.registry import registered_pool
 from aqueue.control.requests import Ids, Jobs, Overview, Part, Request, Status
 from aqueue.control.transport import Transport, connect
-from aqueue.errors import PoolGone, PoolRunning
+from aqueue.errors import PoolRunning
 from aqueue.jobs.job import Job
 from aqueue.settings.config import Config
 from aqueue.store.pool_info import PoolInfo
@@ -58,7 +58,8 @@ class Client:
 
     def overview(self) -> Overview:
         """The queue as a whole."""
-        return next(part for part in self.ask(Status()) if isinstance(part, Overview))
+        (overview,) = (part for part in self.ask(Status()) if isinstance(part, Overview))
+        return overview
 
     def connect(self, deadline: float | None = None) -> Transport | None:
         """The connection to the running pool, made if there is none yet; None where no pool runs.
@@ -81,9 +82,10 @@ class Client:
         try:
             transport.send(messages)
             yield from transport.answer()
-        except (PoolGone, TimeoutError):
-            self.close()
-            raise
+        finally:
+            # An answer that was not read to its end would be taken for that to the next request.
+            if transport.answering and transport is self._transport:
+                self.close()
 
     def _answer_locally(self, messages: list[Request], deadline: float | None) -> Iterator[Part]:
         from aqueue.control import contention, local  # an event loop and a store: only where no pool runs

@@ -47,6 +47,8 @@ class ClientConversation:
         self._frames = FrameReader()
         self._greeted = False
         self._closed = False
+        self.answering = False
+        """Whether the answer to a request has not come to its end yet: until then no other request can be sent."""
 
     def greeting(self) -> bytes:
         """The bytes with which the conversation begins."""
@@ -54,6 +56,7 @@ class ClientConversation:
 
     def request(self, request: Request) -> Iterator[bytes]:
         """The bytes of a request, in one or several messages."""
+        self.answering = True
         return encode_request(request)
 
     def receive(self, data: bytes) -> None:
@@ -77,6 +80,7 @@ class ClientConversation:
         except UNREADABLE as error:
             raise InvalidRequest(f"the pool's answer cannot be read: {error}") from None
         if isinstance(reply, Failed):
+            self.answering = False
             raise BY_KIND.get(reply.kind, AqueueError)(reply.message)
         if not self._greeted:
             _check_greeting(reply, "the pool", "this program")
@@ -84,7 +88,10 @@ class ClientConversation:
             return Event.GREETED
         if isinstance(reply, Hello):
             raise InvalidRequest("the pool's answer cannot be read: a second greeting")
-        return Event.END_OF_ANSWER if isinstance(reply, Done) else reply
+        if isinstance(reply, Done):
+            self.answering = False
+            return Event.END_OF_ANSWER
+        return reply
 
 
 class ServerConversation:

@@ -58,7 +58,7 @@ def test_a_database_without_its_driver_says_what_to_install(cli: Cli) -> None:
 
 
 def test_the_version_is_printed(cli: Cli) -> None:
-    assert cli("--version").stdout == f"aqueue {version('aqueue')}\n"
+    assert cli("--version").stdout == f"aqueue {version('aqueue-shell')}\n"
 
 
 def test_help_lists_every_command_and_each_has_help(cli: Cli) -> None:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,15 +18,15 @@ from aqueue.control.stopping import stop_pool
 from aqueue.control.waiting import wait_for_jobs
 from aqueue.errors import DamagedStore, DuplicateJob, InvalidRequest, PoolGone, PoolRunning, UnknownJob, WaitTimeout
 from aqueue.jobs.job import Job
-from aqueue.jobs.spec import Defaults, JobSpec
+from aqueue.jobs.spec import NewJob
 from aqueue.settings.config import Config
-from aqueue.system.posix import try_lock
+from aqueue.system import try_lock
 
 from ..conftest import PATIENCE, Pipe, StartPool
 
 
-def spec(command: str = "true", **fields: object) -> JobSpec:
-    return JobSpec(**{"command": command, **fields}).with_defaults(Defaults(max_retries=0))  # type: ignore[arg-type]
+def spec(command: str = "true", **fields: Any) -> NewJob:
+    return NewJob(command=command, max_retries=0, **fields)
 
 
 def jobs(client: Client, request: Request | Iterable[Request]) -> list[Job]:
@@ -61,6 +62,16 @@ def test_the_same_is_refused_with_a_pool_and_without(client: Client) -> None:
         with pytest.raises(InvalidRequest, match="only a dead or cancelled job"):
             jobs(client, Retry(["a"]))
         assert [job.id for job in jobs(client, Find())] == ["a"]
+
+
+def test_an_answer_that_is_not_read_to_its_end_is_not_taken_for_the_next(client: Client) -> None:
+    with client:
+        jobs(client, Enqueue([spec(id=f"j{number}") for number in range(2500)]))
+        assert next(client.jobs(Find())).id == "j0"
+        assert [job.id for job in jobs(client, Get(["j7"]))] == ["j7"]
+        with pytest.raises(UnknownJob):
+            jobs(client, Get(["nobody"]))
+        assert [job.id for job in jobs(client, Get(["j8"]))] == ["j8"]
 
 
 def test_a_long_batch_comes_in_parts_and_is_one_change(client: Client) -> None:
@@ -166,7 +177,7 @@ def test_a_pool_that_dies_before_it_is_greeted_is_no_pool(config: Config, monkey
     here, there = socket.socketpair()
     there.close()
     connections = iter([here])
-    monkeypatch.setattr("aqueue.system.posix.connect", lambda _: next(connections, None))
+    monkeypatch.setattr("aqueue.control.transport.connect_control_socket", lambda _: next(connections, None))
     with Client(config) as client:
         assert [job.id for job in jobs(client, Enqueue([spec(id="a")]))] == ["a"]
 

@@ -16,7 +16,7 @@ from typing import Self
 from msgspec.structs import replace
 
 from aqueue import layout
-from aqueue.attempts.files import Token
+from aqueue.attempts.token import Token
 from aqueue.errors import InvalidRequest, PoolRunning, StoreError, UnknownJob
 from aqueue.jobs import lifecycle
 from aqueue.jobs.job import EXPIRING_STATES, WAITING_STATES, Job, Outcome, State, utc_now
@@ -35,7 +35,7 @@ from aqueue.store.journal.slicing import slices
 from aqueue.store.pool_info import PoolInfo
 from aqueue.store.protocol import Counts, PoolControl, Query
 from aqueue.store.subscriptions import OnChange, OnRemoval, Subscribers, Unsubscribe
-from aqueue.system.posix import private_directory, try_lock
+from aqueue.system import ensure_private_directory, try_lock
 
 _log = logging.getLogger("aqueue.store.journal")
 
@@ -62,7 +62,7 @@ class JournalStore:
         return self._journal.trouble
 
     async def __aenter__(self) -> Self:
-        private_directory(self.path)
+        ensure_private_directory(self.path)
         lock = try_lock(self.path / layout.LOCK)
         if lock is None:
             raise PoolRunning(f"another process holds the store {self.path}")
