@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from aqueue.jobs.job import State, utc_now
-from aqueue.store.journal.store import JournalStore
+from aqueue.store.journal.pool_store import JournalPoolStore
 from aqueue.system import clock
 
 DAY = 86400
@@ -122,7 +122,7 @@ def test_clocks_that_nobody_changes_are_watched_in_silence_until_the_store_is_cl
     tmp_path: Path, run_clean: Callable[..., None], open_files: Callable[[], dict[int, str]]
 ) -> None:
     async def idle() -> None:
-        async with JournalStore(tmp_path / "store") as store:
+        async with JournalPoolStore(tmp_path / "store") as store:
             await store.wait_drained()
             (fd,) = (fd for fd, what in open_files().items() if "timerfd" in what)
             assert select.select([fd], [], [], 0)[0] == []
