@@ -35,7 +35,7 @@ from aqueue.store.open import open_pool_store
 from aqueue.store.pool_info import PoolInfo
 from aqueue.store.protocol import PoolStore
 from aqueue.store.subscriptions import Subscribers, Subscription
-from aqueue.system import platform
+from aqueue.system import connect_control_socket, control_socket_path
 
 _log = logging.getLogger("aqueue")
 
@@ -109,7 +109,7 @@ class Pool(Queue):
             workers=self.config.workers,
             queues=self.queues,
             store=store_url.redacted(self.config.store),
-            socket=str(platform.socket_path(self.config.folder)),
+            socket=str(control_socket_path(self.config.folder)),
             stopping=self._stop is not None,
             host=socket.gethostname(),
             folder=str(self.config.folder),
@@ -194,8 +194,8 @@ class Pool(Queue):
                 await self._workers.recover()
                 await self._work(self._workers, self._service)
             files.close()
-            if not self._workers.runner.left:
-                files.drop_statuses({store.run_id})
+            if not self._workers.runner.left_running:
+                files.remove_statuses({store.run_id})
         finally:
             self._service = self._workers = None
             for changes in self._changes:
@@ -209,7 +209,7 @@ class Pool(Queue):
             registry.chmod(0o600)
         except OSError as error:
             raise StoreError(f"cannot write {registry}: {error.strerror}") from error
-        server = Server(platform.socket_path(folder), service)
+        server = Server(control_socket_path(folder), service)
         try:
             await server.open()
             try:
@@ -230,7 +230,7 @@ class Pool(Queue):
                 await stack.enter_async_context(store)
                 return store
             except PoolRunning:
-                connected = platform.connect(platform.socket_path(folder))
+                connected = connect_control_socket(control_socket_path(folder))
                 if connected is not None:
                     connected.close()
                     pool = registered_pool(folder)

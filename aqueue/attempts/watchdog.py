@@ -19,7 +19,7 @@ from pathlib import Path
 
 from aqueue.attempts.files import AttemptFiles
 from aqueue.attempts.orphans import find_orphans
-from aqueue.system import clock, platform
+from aqueue.system import KILL, TERMINATE, clock, signal_group
 
 _POLL_INTERVAL = 0.05
 """Seconds between two looks at whether what was ended is gone."""
@@ -71,9 +71,9 @@ def end_commands(files: AttemptFiles, kill_after: float, excluded: Collection[st
             if token not in ending:
                 ending.add(token)
                 files.mark_interrupted(token)
-                _signal(processes, platform.TERMINATE)
+                _signal(processes, TERMINATE)
             elif clock.monotonic() >= deadline:
-                _signal(processes, platform.KILL)
+                _signal(processes, KILL)
         time.sleep(_POLL_INTERVAL)
 
 
@@ -96,7 +96,7 @@ def _find_remaining(ending: set[str]) -> dict[str, list[int]]:
 def _signal(processes: list[int], number: int) -> None:
     for pid in processes:
         with contextlib.suppress(ProcessLookupError):
-            platform.signal_group(os.getpgid(pid), number)
+            signal_group(os.getpgid(pid), number)
 
 
 def _replace_earlier_watchdog(folder: Path) -> None:

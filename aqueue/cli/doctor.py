@@ -51,12 +51,12 @@ def _check_database(config: Config, *, repair: bool) -> None:
 def _check_directory(path: Path, *, repair: bool) -> None:
     from aqueue.errors import PoolRunning
     from aqueue.store.journal.integrity import IntegrityCheck
-    from aqueue.system.posix import private_directory, try_lock
+    from aqueue.system import ensure_private_directory, try_lock
 
     if not path.exists():
         output.hint(f"there is no store at {path}: nothing to check")
         return
-    private_directory(path)
+    ensure_private_directory(path)
     if try_lock(path / layout.LOCK) is None:  # held until this process ends
         raise PoolRunning(f"a pool or another command has the store {path}: aqueue worker stop")
     found = IntegrityCheck(path)

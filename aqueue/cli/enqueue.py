@@ -19,7 +19,8 @@ from aqueue.errors import InvalidJob, InvalidRequest
 from aqueue.jobs.job import State
 from aqueue.jobs.spec import JobSpec, NewJob
 
-_NOTHING = JobSpec(command="")
+_OPEN = JobSpec(command="")
+"""A job that leaves every field open."""
 LONG_BATCH = 5000
 """Jobs in a batch from which a terminal shows a progress bar."""
 
@@ -82,7 +83,7 @@ def enqueue(
 def _filled(spec: JobSpec, given: dict[str, Any]) -> JobSpec:
     """`spec` with what the options say. Raises `InvalidJob` where both of them say it."""
     for name in given:
-        if getattr(spec, name) != getattr(_NOTHING, name):
+        if getattr(spec, name) != getattr(_OPEN, name):
             raise InvalidJob(f"{name} is given twice, by the job and by an option: give it once")
     return replace(spec, **given)
 

@@ -50,7 +50,7 @@ def with_job_options(after: str) -> Callable[[Callable[..., None]], Callable[...
 def _parameter(name: str, field: Field) -> inspect.Parameter:
     kind, parser = _PARSED[field.kind]
     option = typer.Option(
-        option_name(name, field),
+        field.option_name(name),
         metavar=field.metavar or None,
         help=field.help,
         parser=parser,
@@ -61,25 +61,20 @@ def _parameter(name: str, field: Field) -> inspect.Parameter:
     )
 
 
-def option_name(name: str, field: Field) -> str:
-    """What the command line calls a field."""
-    return field.option or f"--{name.replace('_', '-')}"
-
-
 def given_fields(options: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that options gave, as `JobSpec` takes them. Raises `InvalidRequest`."""
     given = {name: value for name, value in options.items() if value is not None and value != []}
-    if "cwd" in given:
-        given["cwd"] = os.path.expanduser(given["cwd"])
-    if "env" in given:
-        given["env"] = dict(_pair(text) for text in given["env"])
-    if "tags" in given:
-        given["tags"] = tuple(given["tags"])
+    for name, value in given.items():
+        match FIELDS[name].kind:
+            case "directory":
+                given[name] = os.path.expanduser(value)
+            case "environment":
+                given[name] = dict(_pair(text, FIELDS[name].option_name(name)) for text in value)
     return given
 
 
-def _pair(text: str) -> tuple[str, str]:
+def _pair(text: str, option: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise InvalidRequest(f"--env {text!r} must be NAME=VALUE")
+        raise InvalidRequest(f"{option} {text!r} must be NAME=VALUE")
     return name, value

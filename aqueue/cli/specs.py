@@ -10,9 +10,9 @@ from typing import Any, BinaryIO
 import msgspec
 
 from aqueue.errors import UNREADABLE, DuplicateJob, InvalidJob, printable
-from aqueue.jobs.fields import check, shown
+from aqueue.jobs.fields import shown
 from aqueue.jobs.job import Job
-from aqueue.jobs.spec import FIELDS, JobSpec, NewJob, first_duplicate
+from aqueue.jobs.spec import FIELDS, Defaults, JobSpec, NewJob, first_duplicate
 
 _SET_BY_AQUEUE = {"attempts", "finished_at", "history", "started_at", "state", "updated_at", *Job.__struct_fields__} - {
     *FIELDS
@@ -99,13 +99,11 @@ def explain(data: bytes, error: Exception) -> str:
             return f"unknown field {name[:100]!r}: allowed are {', '.join(FIELDS)}"
     if "command" not in given:
         return "command is missing: it must be a shell command line"
-    for name, value in given.items():
-        if value is not None or name == "command":
-            try:
-                check(name, FIELDS[name], value)
-            except InvalidJob as wrong:
-                return str(wrong)
-    return str(error)
+    try:
+        JobSpec(**given).with_defaults(Defaults(), "/")
+    except InvalidJob as wrong:
+        return str(wrong)
+    return str(error)  # of a key that stands there twice, the last one counts
 
 
 def _lower(text: str) -> str:

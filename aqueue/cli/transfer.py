@@ -19,7 +19,7 @@ from aqueue.control.requests import Find
 from aqueue.errors import UNREADABLE, DuplicateJob, InvalidJob, printable
 from aqueue.jobs.fields import check, check_range, shown
 from aqueue.jobs.job import Attempt, Job, State, utc_now
-from aqueue.jobs.spec import FIELDS, Defaults, first_duplicate
+from aqueue.jobs.spec import FIELDS, Defaults, first_duplicate, without_defaults
 
 app = typer.Typer(rich_markup_mode="rich")
 
@@ -80,15 +80,13 @@ def _job(record: object, place: str, defaults: Defaults, now: datetime) -> Job:
     unknown = sorted(known.keys() - _FIELDS - _DERIVED)
     if unknown:
         output.hint(f"{place}: left out {', '.join(printable(name) for name in unknown)}, unknown to aqueue")
+    # A null is as good as nothing, except where it says that there is no limit.
+    no_limit = {name for name in record if name not in known and name in FIELDS and FIELDS[name].kind == "limit"}
     fields: dict[str, Any] = {
-        **{name: getattr(defaults, name) for name in Defaults.__struct_fields__ if name not in record},
-        "created_at": now,
-        **{name: _field(name, known[name], place) for name in _FIELDS & known.keys()},
+        name: getattr(defaults, name) for name in Defaults.__struct_fields__ if name not in no_limit
     }
     try:
-        for name in FIELDS.keys() & fields.keys():
-            if fields[name] is not None:
-                fields[name] = check(name, FIELDS[name], fields[name])
+        fields |= {"created_at": now, **{name: _field(name, known[name]) for name in _FIELDS & known.keys()}}
         for name in ("attempts", "interruptions"):
             check_range(name, fields.get(name, 0), 0, 10**9)
     except InvalidJob as error:
@@ -96,7 +94,7 @@ def _job(record: object, place: str, defaults: Defaults, now: datetime) -> Job:
     if fields.get("state") is State.PROCESSING:
         fields["state"] = State.PENDING  # nobody runs it here
         fields["history"] = _closed(fields.get("history", ()), now)
-    return Job(seq=0, **fields)
+    return Job(seq=0, **without_defaults(fields))
 
 
 def _closed(history: tuple[Attempt, ...], now: datetime) -> tuple[Attempt, ...]:
@@ -109,8 +107,10 @@ def _closed(history: tuple[Attempt, ...], now: datetime) -> tuple[Attempt, ...]:
     )
 
 
-def _field(name: str, value: Any, place: str) -> Any:
-    """A field of a record as `Job` keeps it."""
+def _field(name: str, value: Any) -> Any:
+    """A field of a record as `Job` keeps it. Raises `InvalidJob`."""
+    if name in FIELDS and FIELDS[name].kind != "time":
+        return check(name, FIELDS[name], value)
     if name == "history" and isinstance(value, list):
         value = [{"token": "", **attempt} if isinstance(attempt, dict) else attempt for attempt in value]
     try:
@@ -120,7 +120,7 @@ def _field(name: str, value: Any, place: str) -> Any:
         return tuple(map(_with_zones, converted)) if name == "history" else converted
     except (msgspec.ValidationError, ValueError, OverflowError, OSError) as error:
         why = f"must be one of {', '.join(State)}" if name == "state" else str(error).rstrip(".")
-        raise InvalidJob(f"{place}: {name} cannot be {shown(value)}: {why}") from None
+        raise InvalidJob(f"{name} cannot be {shown(value)}: {why}") from None
 
 
 def _with_zones(attempt: Attempt) -> Attempt:

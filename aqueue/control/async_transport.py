@@ -8,7 +8,7 @@ from pathlib import Path
 from aqueue.control.conversation import ClientConversation, Event
 from aqueue.control.requests import Part, Request
 from aqueue.errors import PoolGone, StoreError
-from aqueue.system import platform
+from aqueue.system import control_socket_path
 
 _READ_SIZE = 1 << 18
 
@@ -59,7 +59,7 @@ async def connect(folder: Path) -> AsyncTransport | None:
     Raises `StoreError` if the pool cannot be reached, `InvalidRequest` if it is of another version.
     """
     try:
-        reader, writer = await asyncio.open_unix_connection(str(platform.socket_path(folder)))
+        reader, writer = await asyncio.open_unix_connection(str(control_socket_path(folder)))
     except (FileNotFoundError, ConnectionRefusedError):
         return None
     except OSError as error:

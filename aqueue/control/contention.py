@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aqueue import layout
 from aqueue.errors import PoolRunning
-from aqueue.system import platform
+from aqueue.system import try_lock
 
 POLL_INTERVAL = 0.01
 """Seconds between two looks at a lock or a socket."""
@@ -18,7 +18,7 @@ TIMEOUT = 60.0
 
 def is_released(folder: Path) -> bool:
     """Whether nobody holds the lock of a store at the moment."""
-    lock = platform.try_lock(folder / layout.LOCK)
+    lock = try_lock(folder / layout.LOCK)
     if lock is None:
         return False
     os.close(lock)

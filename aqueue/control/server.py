@@ -16,7 +16,7 @@ from aqueue.control.conversation import Event, ServerConversation
 from aqueue.control.requests import Request, Wait
 from aqueue.control.service import Service
 from aqueue.errors import AqueueError, InvalidRequest, StoreError
-from aqueue.system import platform
+from aqueue.system import is_same_user, open_control_socket
 
 T = TypeVar("T")
 _READ_SIZE = 1 << 16
@@ -39,7 +39,7 @@ class Server:
     async def open(self) -> None:
         """Listen. Raises `StoreError`."""
         try:
-            listener = platform.listen(self.path)
+            listener = open_control_socket(self.path)
         except OSError as error:
             raise StoreError(f"cannot listen at {self.path}: {error.strerror}") from error
         self._server = await asyncio.start_unix_server(self._accepted, sock=listener, backlog=512)
@@ -73,7 +73,7 @@ class Server:
         self._clients.add(task)
         try:
             peer: socket.socket = writer.get_extra_info("socket")
-            if platform.same_user(peer):
+            if is_same_user(peer):
                 await self._serve(reader, writer)
         except ConnectionError:
             pass  # the client is gone

@@ -5,10 +5,10 @@ lets a service without a pool answer.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from msgspec.structs import asdict
 
@@ -20,6 +20,8 @@ from aqueue.jobs.lifecycle import check_retryable
 from aqueue.store.pool_info import PoolInfo
 from aqueue.store.protocol import Query, Store
 from aqueue.store.subscriptions import Subscription
+
+T = TypeVar("T")
 
 MAX_CHANGES_BEHIND = 10_000
 """How many changes wait for a client at most that reads them too slowly."""
@@ -71,7 +73,7 @@ class Service:
         """The parts of the answer. Raises an `AqueueError` where there is none."""
         match request:
             case requests.Enqueue(specs, if_absent):
-                yield Jobs(await self.store.add(specs, if_absent=if_absent))
+                yield Jobs(await self.store.add(_consumed(specs), if_absent=if_absent))
             case requests.Import(jobs):
                 yield Jobs(await self.store.import_jobs(jobs))
             case requests.Get(ids):
@@ -204,3 +206,10 @@ def _query(find: Find) -> Query:
 
 def _by_host_and_slot(slot: Slot) -> tuple[str, int]:
     return slot.job.history[-1].host or "", slot.worker
+
+
+def _consumed(items: list[T]) -> Iterator[T]:
+    """The items, none of which the list keeps: of a long batch, specs and jobs need not be in memory at once."""
+    items.reverse()
+    while items:
+        yield items.pop()

@@ -10,7 +10,7 @@ from aqueue.control.registry import registered_pool
 from aqueue.control.requests import Stop, StopPools
 from aqueue.errors import InvalidRequest, PoolGone, WaitTimeout
 from aqueue.store.pool_info import PoolInfo
-from aqueue.system import platform
+from aqueue.system import try_lock
 
 
 def stop_pool(
@@ -37,7 +37,7 @@ def stop_pool(
 
 def _wait_for_lock(client: Client, deadline: float | None) -> None:
     """Return when the pool has released its store, which is the last thing that it does."""
-    while (lock := platform.try_lock(client.folder / layout.LOCK)) is None:
+    while (lock := try_lock(client.folder / layout.LOCK)) is None:
         if deadline is not None and time.monotonic() > deadline:
             raise TimeoutError
         time.sleep(POLL_INTERVAL)

@@ -9,7 +9,7 @@ from pathlib import Path
 from aqueue.control.conversation import ClientConversation, Event
 from aqueue.control.requests import Part, Request
 from aqueue.errors import PoolGone, StoreError
-from aqueue.system import platform
+from aqueue.system import connect_control_socket, control_socket_path
 
 _READ_SIZE = 1 << 18
 
@@ -88,7 +88,7 @@ def connect(folder: Path, deadline: float | None = None) -> Transport | None:
     Raises `StoreError` if the pool cannot be reached, `InvalidRequest` if it is of another version, `TimeoutError`.
     """
     try:
-        connected = platform.connect(platform.socket_path(folder))
+        connected = connect_control_socket(control_socket_path(folder))
     except OSError as error:
         raise StoreError(f"cannot reach the pool of {folder}: {error.strerror or error}") from error
     if connected is None:

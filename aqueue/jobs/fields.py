@@ -32,6 +32,8 @@ else:  # what JSON has for them
 NAME_RULE = "1 to 128 letters, digits and ._:@-, starting with a letter or digit"
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}"
 _NAME = re.compile(NAME_PATTERN)
+# The types that are usual come first: to ask whether a value is any `Mapping` takes ten times as long.
+_NUMBERS, _TEXT, _LISTS, _MAPPINGS = (int, float), (str, bytes), (list, tuple, Sequence), (dict, Mapping)
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -50,17 +52,35 @@ class Field(msgspec.Struct, frozen=True):
     metavar: str = ""
     setting: bool = False
 
+    def option_name(self, name: str) -> str:
+        """What the command line calls the field `name`."""
+        return self.option or f"--{name.replace('_', '-')}"
+
+    @property
+    def allowed(self) -> str:
+        """What the field takes, with its bounds."""
+        rule = KINDS[self.kind].rule
+        if self.kind in ("whole", "number"):
+            return f"{rule} from {self.low} to {self.high}"
+        if self.kind == "name":
+            return f"{rule}: {NAME_RULE}"
+        return rule
+
 
 def check(name: str, field: Field, value: Any) -> Any:
     """The value as a job keeps it: a duration in seconds, a time in UTC, a path as text.
 
     Raises `InvalidJob`, naming the field and what is allowed.
     """
-    kind = KINDS[field.kind]
     try:
-        return kind.convert(name, field, value)
+        return KINDS[field.kind].convert(name, field, value)
     except TypeError:
-        raise InvalidJob(f"{name} must be {kind.rule}, not {shown(value)}") from None
+        raise wrong_type(name, field, value) from None
+
+
+def wrong_type(name: str, field: Field, value: object) -> InvalidJob:
+    """What is to be raised for a value of a type that the field does not take."""
+    return InvalidJob(f"{name} must be {KINDS[field.kind].rule}, not {shown(value)}")
 
 
 def check_name(name: str, value: str) -> None:
@@ -85,11 +105,16 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else text[:59] + "…"
 
 
-class _Kind(msgspec.Struct, frozen=True):
+Convert = Callable[[str, Field, Any], Any]
+"""Makes of a field's name, the field and a value what a job keeps. Raises `TypeError` where the value is of another
+type, `InvalidJob` where it is not allowed."""
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """What several fields have in common: the end of the sentence `priority must be …`, and how values are checked."""
+
     rule: str
-    """What a value must be, behind "must be"."""
-    convert: Callable[[str, Field, Any], Any]
-    """Raises `TypeError` where the value is of another type, `InvalidJob` where it is not allowed."""
+    convert: Convert
 
 
 def _command(name: str, field: Field, value: Any) -> str:
@@ -114,33 +139,41 @@ def _text(name: str, field: Field, value: Any) -> str:
 def _name(name: str, field: Field, value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError
-    check_name(name, value)
+    if not _NAME.fullmatch(value):
+        check_name(name, value)
     return value
 
 
 def _names(name: str, field: Field, value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list | tuple):
+    if isinstance(value, _TEXT) or not isinstance(value, _LISTS):
         raise TypeError
     for each in value:
-        _name(name, field, each)
+        if not isinstance(each, str):
+            raise TypeError
+        if not _NAME.fullmatch(each):
+            check_name(name, each)
     return tuple(value)
 
 
 def _whole(name: str, field: Field, value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError
-    check_range(name, value, field.low, field.high)
+    if not field.low <= value <= field.high:
+        check_range(name, value, field.low, field.high)
     return value
 
 
 def _number(name: str, field: Field, value: Any) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool):
+    if not isinstance(value, _NUMBERS) or isinstance(value, bool):
         raise TypeError
-    check_range(name, value, field.low, field.high)
+    if not field.low <= value <= field.high:
+        check_range(name, value, field.low, field.high)
     return value
 
 
 def _seconds(name: str, field: Field, value: Any) -> float:
+    if isinstance(value, float) and field.low <= value <= field.high:
+        return value
     if isinstance(value, str):
         try:
             value = parse_duration(value)
@@ -178,28 +211,28 @@ def _directory(name: str, field: Field, value: Any) -> str:
     return path
 
 
-def _environment(name: str, field: Field, value: Any) -> dict[str, str]:
-    if not isinstance(value, Mapping):
+def _environment(name: str, field: Field, value: Any) -> dict[str, str] | None:
+    if not isinstance(value, _MAPPINGS):
         raise TypeError
     for variable, text in value.items():
         if not isinstance(variable, str) or not isinstance(text, str):
             raise TypeError
-        if not variable or "=" in variable or "\0" in variable + text:
+        both = _text(name, field, variable + text)
+        if not variable or "=" in variable or "\0" in both:
             raise InvalidJob(f"{name} holds {variable!r}: a name without = and NUL, a value without NUL")
-        _text(name, field, variable + text)
-    return dict(value)
+    return dict(value) or None
 
 
 KINDS = {
-    "command": _Kind("a string", _command),
-    "name": _Kind("a string", _name),
-    "names": _Kind("an array of strings", _names),
-    "whole": _Kind("an integer", _whole),
-    "number": _Kind("a number", _number),
-    "seconds": _Kind(f"a number of {DURATION_RULE}", _seconds),
-    "limit": _Kind(f"a number of {DURATION_RULE}, or null", _limit),
-    "time": _Kind('a time such as "2026-12-01T03:00" (local) or "2026-12-01T03:00:00Z"', _time),
-    "directory": _Kind("a string", _directory),
-    "environment": _Kind("an object of strings", _environment),
+    "command": Kind("a string", _command),
+    "name": Kind("a string", _name),
+    "names": Kind("an array of strings", _names),
+    "whole": Kind("an integer", _whole),
+    "number": Kind("a number", _number),
+    "seconds": Kind(f"a number of {DURATION_RULE}", _seconds),
+    "limit": Kind(f"a number of {DURATION_RULE}, or null", _limit),
+    "time": Kind('a time such as "2026-12-01T03:00" (local) or "2026-12-01T03:00:00Z"', _time),
+    "directory": Kind("a string", _directory),
+    "environment": Kind("an object of strings", _environment),
 }
 """What fields can be."""

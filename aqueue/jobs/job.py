@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from aqueue.jobs.spec import PLAIN_FIELDS, PlainFields
+from aqueue.jobs.spec import PLAIN_DEFAULTS, PlainFields
 
 
 class State(StrEnum):
@@ -153,7 +153,7 @@ class Job(PlainFields, frozen=True, gc=False, omit_defaults=True, tag_field="typ
             "queue": self.queue,
             "priority": self.priority,
             "run_at": self.due_at,
-            **{name: getattr(self, name) for name in PLAIN_FIELDS},
+            **{name: getattr(self, name) for name in PLAIN_DEFAULTS},
             "env": self.env or {},
             "interruptions": self.interruptions,
         }

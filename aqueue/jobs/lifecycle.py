@@ -11,9 +11,8 @@ from aqueue.errors import InvalidJob, InvalidRequest
 from aqueue.jobs.backoff import backoff_delay
 from aqueue.jobs.fields import check_name
 from aqueue.jobs.job import WAITING_STATES, Attempt, Job, Outcome, State
-from aqueue.jobs.spec import PLAIN_FIELDS, NewJob, PlainFields
+from aqueue.jobs.spec import PLAIN_DEFAULTS, NewJob
 
-_DEFAULTS = {name: getattr(PlainFields(), name) for name in PLAIN_FIELDS}
 RETRYABLE_STATES = frozenset({State.DEAD, State.CANCELLED})
 
 
@@ -22,8 +21,8 @@ def new_job(new: NewJob, *, job_id: str, seq: int, now: datetime) -> Job:
     run_at, delay = new.run_at, new.delay or None
     if delay is not None:
         run_at = now + timedelta(seconds=delay)
-    # A value that equals its default is the default itself: it is not written, and takes no memory of its own.
-    fields = {name: value for name, default in _DEFAULTS.items() if (value := getattr(new, name)) != default}
+    # As `without_defaults` does, and faster: of a long batch this is a good part.
+    fields = {name: value for name, default in PLAIN_DEFAULTS.items() if (value := getattr(new, name)) != default}
     return Job(id=job_id, seq=seq, command=new.command, created_at=now, run_at=run_at, delay=delay, **fields)
 
 

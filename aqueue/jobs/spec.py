@@ -6,7 +6,7 @@ these against each other.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -14,7 +14,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from aqueue.errors import InvalidJob
-from aqueue.jobs.fields import Directory, Environment, Field, Names, Seconds, Time, check
+from aqueue.jobs.fields import KINDS, Convert, Directory, Environment, Field, Names, Seconds, Time, wrong_type
 
 PRIORITY_LIMIT = 1_000_000
 _MANY = 1_000_000
@@ -58,38 +58,22 @@ class JobSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         Field("number", "The part of each wait that is random, so that retries spread out.", high=1, setting=True),
     ] = None
     cwd: Annotated[Directory | None, Field("directory", "Where it runs; here without it.", metavar="DIR")] = None
-    env: Annotated[Environment | None, Field("environment", "A variable; may be repeated.", metavar="K=V")] = None
-    tags: Annotated[Names, Field("names", "May be repeated.", option="--tag", metavar="TAG")] = ()
+    env: Annotated[
+        Environment | None, Field("environment", "A variable of its environment; may be repeated.", metavar="K=V")
+    ] = None
+    tags: Annotated[Names, Field("names", "A tag to find it by; may be repeated.", option="--tag", metavar="TAG")] = ()
 
     def with_defaults(self, defaults: "Defaults", cwd: str | None = None) -> "NewJob":
         """This spec, checked, with every gap filled from `defaults`; `cwd` is the directory of whoever asks.
 
         Raises `InvalidJob`, naming the field and what is allowed.
         """
-        values: dict[str, Any] = {}
-        for name, field, default in _DECLARED:
-            value = getattr(self, name)
-            if value is default:
-                if field.setting:
-                    values[name] = getattr(defaults, name)
-            elif name == "cwd" and cwd is not None:
-                values[name] = check(name, field, _joined(cwd, value))
-            else:
-                values[name] = check(name, field, value)
-        if cwd is not None:
-            values.setdefault("cwd", cwd)
-        new = NewJob(**values)
-        _check_start(new)
-        return new
-
-
-def _joined(cwd: str, path: Any) -> Any:
-    return os.path.normpath(os.path.join(cwd, path)) if isinstance(path, str | os.PathLike) else path
+        filled = {name: getattr(defaults, name) for name in Defaults.__struct_fields__}
+        return NewJob(**{**filled, "cwd": cwd, **_checked(self, _SPEC_FIELDS, cwd)})
 
 
 FIELDS: dict[str, Field] = {name: hint.__metadata__[0] for name, hint in JobSpec.__annotations__.items()}
 """The plain fields of a job, in the order in which people see them."""
-_DECLARED = tuple((field.name, FIELDS[field.name], field.default) for field in msgspec.structs.fields(JobSpec))
 
 
 class Defaults(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,7 +97,16 @@ class PlainFields(Defaults, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
 
 
-PLAIN_FIELDS = PlainFields.__struct_fields__
+PLAIN_DEFAULTS: dict[str, Any] = {
+    name: getattr(PlainFields(), name) for name in FIELDS if name in PlainFields.__struct_fields__
+}
+"""The fields of `PlainFields` in the order of `FIELDS`, each with its default."""
+
+
+def without_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` without those that equal a default: a job then has the default itself, which is not written, and takes
+    no memory of its own."""
+    return {name: value for name, value in values.items() if value != PLAIN_DEFAULTS.get(name, UNSET)}
 
 
 class NewJob(PlainFields, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -129,16 +122,46 @@ class NewJob(PlainFields, frozen=True, gc=False, forbid_unknown_fields=True, omi
 
         For what comes from elsewhere: what `JobSpec.with_defaults` returns is valid.
         """
-        for name, field, default in _DECLARED:
-            value = getattr(self, name)
-            if value is not default and value is not None:
-                check(name, field, value)
-        _check_start(self)
+        _checked(self, _NEW_JOB_FIELDS)
 
 
-def _check_start(new: NewJob) -> None:
-    if new.delay is not None and new.run_at is not None:
+def _declared(struct: type[msgspec.Struct]) -> tuple[tuple[str, Field, Convert, Any], ...]:
+    """Each field as `struct` has it: its name, what is declared of it, its conversion and its default."""
+    defaults = {field.name: field.default for field in msgspec.structs.fields(struct)}
+    return tuple((name, field, KINDS[field.kind].convert, defaults[name]) for name, field in FIELDS.items())
+
+
+_SPEC_FIELDS = _declared(JobSpec)
+_NEW_JOB_FIELDS = _declared(NewJob)
+
+
+def _checked(
+    job: JobSpec | NewJob, declared: tuple[tuple[str, Field, Convert, Any], ...], cwd: str | None = None
+) -> dict[str, Any]:
+    """What `job` says, as a job keeps it. Raises `InvalidJob`."""
+    values = {}
+    name, value = "", None
+    try:
+        for name, field, convert, default in declared:
+            value = getattr(job, name)
+            if value is not default:
+                if cwd is not None and field.kind == "directory" and not os.path.isabs(value):
+                    value = os.path.normpath(os.path.join(cwd, value))
+                values[name] = convert(name, field, value)
+    except TypeError:  # the type of a value is told by what converts it, at no cost where it is right
+        raise wrong_type(name, FIELDS[name], value) from None
+    if "delay" in values and "run_at" in values:
         raise InvalidJob("delay and run_at both say when to start: give one of them")
+    return values
+
+
+def table() -> str:
+    """The fields of a job as a Markdown table, for the documentation."""
+    rows = [("field", "option", "in JSON", "without it", "what it is"), ("---",) * 5]
+    for name, field, _, default in _SPEC_FIELDS:
+        without = f"the setting `{name}`" if field.setting else f"`{default}`" if isinstance(default, int) else ""
+        rows.append((f"`{name}`", f"`{field.option_name(name)}`", field.allowed, without, field.help.rstrip(".")))
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def first_duplicate(ids: Iterable[str | None]) -> str | None:

@@ -13,17 +13,18 @@ from anyio import CancelScope, create_task_group, move_on_after
 from anyio.abc import TaskGroup
 from msgspec.structs import replace
 
-from aqueue.attempts.files import AttemptFiles, Token
+from aqueue.attempts.files import AttemptFiles
 from aqueue.attempts.orphans import Orphan, find_orphans
 from aqueue.attempts.runner import Runner
 from aqueue.attempts.running import RunningAttempt
+from aqueue.attempts.token import Token
 from aqueue.attempts.watchdog import end_commands
 from aqueue.errors import StoreError
 from aqueue.jobs.job import WAITING_STATES, Job, Outcome, State, utc_now
 from aqueue.jobs.lifecycle import claimed
 from aqueue.settings.config import Config
 from aqueue.store.protocol import PoolStore, Query
-from aqueue.system import platform
+from aqueue.system import raise_open_file_limit
 
 _log = logging.getLogger("aqueue.pool")
 _DESCRIPTORS = 1024
@@ -50,7 +51,7 @@ class Workers:
         self._keep_changed = asyncio.Event()
         self._unwanted: set[str] = set()
         """Jobs that were cancelled in the moment in which a worker claimed them."""
-        store.subscribe(files.tidy)
+        store.subscribe(files.remove_redundant)
 
     async def recover(self) -> None:
         """Deal with every job that an earlier pool left in `processing`."""
@@ -71,12 +72,12 @@ class Workers:
             await asyncio.to_thread(end_commands, self.files, self.config.kill_after, recorded)
         await self.store.flush()
         keep = {attempt.run for job, _ in self._adopted if (attempt := self.files.known(job.history[-1].token))}
-        self.files.drop_statuses(self.files.runs() - keep)
+        self.files.remove_statuses(self.files.runs() - keep)
 
     async def _recover_unrecorded(self, strays: dict[Token, Orphan]) -> None:
         """Deal with attempts of waiting jobs: a claim survives the end of its pool, but not of one whose disk failed
         to sync it as well. One that has ended gets its result; one that runs is ended, and not run beside itself."""
-        ended = {(token.seq, token.attempt): token for token in self.files.tokens()}
+        ended = {(token.seq, token.attempt): token for token in self.files.reported_tokens()}
         alive = {(token.seq, token.attempt): stray for token, stray in strays.items()}
         numbers = {seq for seq, _ in (*ended, *alive)}
         if not numbers:
@@ -92,17 +93,15 @@ class Workers:
                         job, await self.runner.conclude(RunningAttempt(job, self.config.kill_after))
                     )
                 elif attempt in alive:
-                    await self.runner.end_survivors(
-                        RunningAttempt(job, self.config.kill_after), alive[attempt].processes
-                    )
+                    await self.runner.end_orphan(RunningAttempt(job, self.config.kill_after), alive[attempt].processes)
 
     async def _recover_one(self, job: Job, alive: Orphan | None) -> None:
         command = RunningAttempt(job, self.config.kill_after)
-        if alive is not None and self.files.find_status(job.history[-1].token).code is None:
+        if alive is not None and self.files.find_status(job.history[-1].token).report.status is None:
             if alive.shell is not None and self.config.orphans == "adopt":
                 self._adopted.append((job, alive.shell))
                 return
-            await self.runner.end_survivors(command, alive.processes)
+            await self.runner.end_orphan(command, alive.processes)
         await self.store.settle(job, await self.runner.conclude(command))
 
     async def run(self, count: int) -> None:
@@ -133,7 +132,7 @@ class Workers:
         assert self._group is not None
         for number in [number for number in self._claims if number > count]:
             self._claims.pop(number).cancel()
-        platform.allow_descriptors(_DESCRIPTORS + 4 * count)
+        raise_open_file_limit(_DESCRIPTORS + 4 * count)
         if self.stopping:
             count = 0
         for number in range(1, max(count, len(self._adopted)) + 1):
@@ -177,7 +176,7 @@ class Workers:
         for scope in self._claims.values():
             scope.cancel()
         if leave_running:
-            self.runner.leave_all()
+            self.runner.leave_all_running()
         elif now:
             self.runner.end_all()
         elif self._grace is None:
@@ -210,8 +209,8 @@ class Workers:
         if command is None or job.state is not State.PROCESSING:
             return job
         history = (*job.history[:-1], replace(job.history[-1], pid=command.group))
-        peek = self.files.peek
-        return replace(job, history=history, stdout=peek(job, "out"), stderr=peek(job, "err"))
+        tail = self.files.tail
+        return replace(job, history=history, stdout=tail(job, "out"), stderr=tail(job, "err"))
 
     async def _retain(self, scope: CancelScope) -> None:
         """Remove finished jobs that are older than `keep`, when the oldest of them is."""

@@ -13,6 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from aqueue.errors import InvalidConfig, InvalidJob
+from aqueue.jobs import environment
 from aqueue.jobs.fields import KINDS, NAME_RULE, Field, check
 from aqueue.jobs.spec import FIELDS, Defaults
 from aqueue.settings import store_url
@@ -107,9 +108,8 @@ SETTINGS: dict[str, Setting] = {
     )
 }
 
-NOT_SETTINGS = frozenset({"AQUEUE_CONFIG", "AQUEUE_JOB_ID", "AQUEUE_ATTEMPT", "AQUEUE_WORKER", "AQUEUE_TOKEN"})
-"""Variables of aqueue's that are no settings. AQUEUE_QUEUE is one, and the pool sets it for its commands:
-a job that is enqueued by a job goes to the same queue unless it names another."""
+NOT_SETTINGS = frozenset({"AQUEUE_CONFIG", *environment.NAMES}) - {environment.QUEUE}
+"""Variables of aqueue's that are no settings."""
 
 
 class Loaded(msgspec.Struct, frozen=True):

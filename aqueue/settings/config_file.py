@@ -146,7 +146,7 @@ def write_setting(path: Path, name: str, value: str | int | float) -> None:
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
-    from aqueue.system.posix import locked
+    from aqueue.system import locked
 
     path = Path(os.path.realpath(path))
     try:
@@ -166,7 +166,7 @@ def write_setting(path: Path, name: str, value: str | int | float) -> None:
 def _replace_file(path: Path, text: str) -> None:
     import tempfile
 
-    from aqueue.system.posix import sync_directory
+    from aqueue.system import sync_directory
 
     descriptor, name = tempfile.mkstemp(prefix=".config-", suffix=".toml", dir=path.parent)
     try:

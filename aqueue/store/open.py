@@ -9,7 +9,7 @@ from aqueue.store.protocol import PoolStore, Store
 
 
 def open_store(config: Config) -> Store:
-    """The store that `config` names, for asking and changing, to be entered with `async with`.
+    """The store that `config` names, for queries and changes, to be entered with `async with`.
 
     Raises `StoreError` if what a database needs is not installed.
     """
@@ -34,8 +34,8 @@ def open_pool_store(config: Config, queues: frozenset[str] = frozenset()) -> Poo
 
 
 async def prepare_database(config: Config) -> tuple[int, int]:
-    """Make the tables that `config` names, or bring them to this version; return which they had, 0 for none, and
-    have now. Raises `StoreError`."""
+    """Create the tables in the database that `config` names, or migrate them to this version; return the version that
+    they had, 0 for none, and have now. Raises `StoreError`."""
     with _psycopg():
         from aqueue.store.postgres.integrity import prepare
     return await prepare(config)
@@ -53,7 +53,7 @@ async def check_database(config: Config, *, repair: bool) -> tuple[list[str], li
 
 @contextmanager
 def _psycopg() -> Iterator[None]:
-    """Says what to install where it is missing; only who uses a database imports it."""
+    """Raise an error that says what to install if an import fails: psycopg is needed for a database only."""
     try:
         yield
     except ImportError as error:

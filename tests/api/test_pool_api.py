@@ -26,7 +26,7 @@ from aqueue import (
 )
 from aqueue.control import contention
 from aqueue.settings.config import Config
-from aqueue.system.posix import try_lock
+from aqueue.system import try_lock
 from tests.conftest import PATIENCE, Pipe, RunClean, StartPool, children
 
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tomllib
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -44,15 +45,39 @@ def test_a_long_batch_is_stored_whole_and_in_order(cli: Cli) -> None:
 def test_options_fill_every_field(cli: Cli) -> None:
     record = cli.json(
         "enqueue", "x", "--json", "--id", "a", "--queue", "q", "--priority", "-5", "--at", "2036-12-01T03:00:00Z",
-        "--timeout", "5m", "--max-retries", "0", "--backoff-base", "1.5", "--cwd", ".", "--env", "A=b=c",
+        "--timeout", "5m", "--max-retries", "0", "--backoff-base", "1.5", "--backoff-max", "1h30m",
+        "--backoff-jitter", "0.5", "--cwd", ".", "--env", "A=b=c",
         "--env", "E=", "--tag", "t", "--tag", "u",
     )[0]  # fmt: skip
     expected = {
         "id": "a", "command": "x", "state": "pending", "queue": "q", "priority": -5, "run_at": "2036-12-01T03:00:00Z",
-        "timeout": 300, "max_retries": 0, "backoff_base": 1.5, "cwd": str(cli.folder), "env": {"A": "b=c", "E": ""},
+        "timeout": 300, "max_retries": 0, "backoff_base": 1.5, "backoff_max": 5400, "backoff_jitter": 0.5,
+        "cwd": str(cli.folder), "env": {"A": "b=c", "E": ""},
         "tags": ["t", "u"], "attempts": 0, "exit_code": None, "history": [],
     }  # fmt: skip
     assert {name: record[name] for name in expected} == expected
+
+
+def test_json_is_read_as_options_are(cli: Cli) -> None:
+    asked = {"command": "x", "timeout": "5m", "backoff_max": "1h30m", "run_at": "2036-12-01T03:00", "cwd": "sub"}
+    by_json = cli.json("enqueue", msgspec.json.encode(asked).decode(), "--json")[0]
+    place = ["--at", "2036-12-01T03:00", "--cwd", "sub"]
+    by_option = cli.json("enqueue", "x", "--timeout", "5m", "--backoff-max", "1h30m", *place, "--json")[0]
+    for name in asked:
+        assert by_json[name] == by_option[name], name
+    assert by_json["cwd"] == str(cli.folder / "sub")
+    (record,) = cli.json("enqueue", '{"command":"x","delay":"10s"}', "--json")
+    wait = datetime.fromisoformat(record["run_at"]) - datetime.fromisoformat(record["created_at"])
+    assert wait.total_seconds() == 10
+
+
+@pytest.mark.parametrize(
+    "words", [["x", "--timeout", "0"], ['{"command":"x","timeout":0}'], ['{"command":"x","timeout":null}']]
+)
+def test_no_time_limit_can_be_asked_for_where_the_settings_give_one(cli: Cli, words: list[str]) -> None:
+    cli.environ["AQUEUE_TIMEOUT"] = "5m"
+    assert cli.json("enqueue", "x", "--json")[0]["timeout"] == 300
+    assert cli.json("enqueue", *words, "--json")[0]["timeout"] is None
 
 
 def test_an_option_fills_what_the_json_does_not_say(cli: Cli) -> None:

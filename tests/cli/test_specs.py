@@ -37,6 +37,9 @@ def test_words_are_quoted_for_the_shell() -> None:
         ('{"command":3}', "command must be a string, not 3"),
         ('{"command":null}', "command must be a string, not null"),
         ('{"command":"x","max_retries":"abc"}', 'max_retries must be an integer, not "abc"'),
+        ('{"command":"x","priority":null}', "priority must be an integer, not null"),
+        ('{"command":"x","tags":null}', "tags must be an array of strings, not null"),
+        ('{"command":"x","cwd":"rel","max_retries":"abc"}', 'max_retries must be an integer, not "abc"'),
         ('{"command":"x","priority":1.5}', "priority must be an integer, not 1.5"),
         (
             '{"command":"x","run_at":"soon"}',

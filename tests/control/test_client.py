@@ -20,7 +20,7 @@ from aqueue.errors import DamagedStore, DuplicateJob, InvalidRequest, PoolGone, 
 from aqueue.jobs.job import Job
 from aqueue.jobs.spec import NewJob
 from aqueue.settings.config import Config
-from aqueue.system.posix import try_lock
+from aqueue.system import try_lock
 
 from ..conftest import PATIENCE, Pipe, StartPool
 
@@ -177,7 +177,7 @@ def test_a_pool_that_dies_before_it_is_greeted_is_no_pool(config: Config, monkey
     here, there = socket.socketpair()
     there.close()
     connections = iter([here])
-    monkeypatch.setattr("aqueue.system.posix.connect", lambda _: next(connections, None))
+    monkeypatch.setattr("aqueue.control.transport.connect_control_socket", lambda _: next(connections, None))
     with Client(config) as client:
         assert [job.id for job in jobs(client, Enqueue([spec(id="a")]))] == ["a"]
 

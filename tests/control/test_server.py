@@ -16,7 +16,7 @@ from aqueue.control import framing, requests
 from aqueue.jobs.job import Job, utc_now
 from aqueue.jobs.spec import JobSpec, NewJob
 from aqueue.settings.config import Config
-from aqueue.system import platform
+from aqueue.system import control_socket_path
 
 from ..conftest import PATIENCE
 
@@ -64,7 +64,7 @@ async def clients(pool: Pool, store: Path) -> AsyncIterator[Any]:
     known: list[RawClient] = []
 
     async def connect(*, greet: bool = True) -> RawClient:
-        client = RawClient(*await asyncio.open_unix_connection(str(platform.socket_path(store))))
+        client = RawClient(*await asyncio.open_unix_connection(str(control_socket_path(store))))
         known.append(client)
         if greet:
             await client.send(requests.Hello())

@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from aqueue.cli.job_options import option_name
 from aqueue.jobs.fields import KINDS
 from aqueue.jobs.spec import FIELDS
 from aqueue.settings.config import SETTINGS, Config
@@ -26,7 +25,7 @@ def settings_table() -> list[list[str]]:
 def fields_table() -> list[list[str]]:
     rows = []
     for name, field in FIELDS.items():
-        option = f"`{option_name(name, field)}{f' {field.metavar}' if field.metavar else ''}`"
+        option = f"`{field.option_name(name)}{f' {field.metavar}' if field.metavar else ''}`"
         default = f"the setting `{name}`" if field.setting else ""
         rows.append([f"`{name}`", option, KINDS[field.kind].rule, default, field.help.rstrip(".")])
     return [["field", "option", "in JSON", "default", "what it is"], *rows]

@@ -5,7 +5,9 @@ outlive their pool, so each job runs exactly once, whatever happens to pools.
 """
 
 import random
+import shutil
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +34,7 @@ COMPACTION = [
     ("replace", 1, "kill before"),
     ("replace", 1, "kill after"),
 ]
+FORMATS = Path(__file__).parents[1] / "store" / "formats"
 EARLY = {"aqueue.store.journal.group_commit.COMPACT_AT": 10}
 """Compaction from ten lines on."""
 
@@ -98,6 +101,24 @@ def test_a_pool_killed_while_it_compacts_loses_and_repeats_nothing(
     assert pool.wait(30) == -signal.SIGKILL
     broken.drain()
     workload.check()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize(("call", "nth", "do"), COMPACTION)
+def test_a_pool_killed_while_it_rewrites_an_old_journal_loses_nothing(
+    broken: Broken, workload: Workload, version: int, call: str, nth: int, do: str
+) -> None:
+    broken.store.mkdir(mode=0o700)
+    shutil.copy(FORMATS / f"format-{version}.jsonl", broken.store / "jobs.jsonl")
+    before = {job_id: (job.history, job.stdout) for job_id, job in broken.jobs().items()}
+    pool = broken.pool("--queue", "none", fault={"call": call, "file": "jobs.new", "nth": nth, "do": do})
+    while pool.poll() is None:
+        workload.enqueue()
+    assert pool.wait(30) == -signal.SIGKILL
+    broken.enqueue("true", id="after", delay=3600)
+    after = broken.jobs()
+    assert before.items() <= {job_id: (job.history, job.stdout) for job_id, job in after.items()}.items()
+    assert {"after", *workload.acknowledged} <= after.keys()
 
 
 def test_a_pool_killed_after_it_read_an_output_still_has_it_in_the_record(broken: Broken, workload: Workload) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from aqueue.control import framing
 from aqueue.control.requests import Find, Get, Hello, Status, Watch
-from aqueue.system.posix import socket_path
+from aqueue.system import control_socket_path
 
 LENGTH = struct.Struct(">I")
 HELLO = framing.encode(Hello())
@@ -33,7 +33,7 @@ def connect(broken: Any) -> Iterator[Callable[..., socket.socket]]:
     def connect_and_send(*data: bytes, path: str | None = None) -> socket.socket:
         client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         opened.append(client)
-        client.connect(path or str(socket_path(broken.store)))
+        client.connect(path or str(control_socket_path(broken.store)))
         client.settimeout(30)
         for part in data:
             client.sendall(part)
@@ -157,14 +157,14 @@ def test_only_the_user_can_reach_the_store_and_its_socket(broken: Any, connect: 
     assert stat.S_IMODE(broken.store.stat().st_mode) == 0o700
     for path in broken.store.rglob("*"):
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
-    assert stat.S_IMODE(socket_path(broken.store).stat().st_mode) & 0o077 == 0
+    assert stat.S_IMODE(control_socket_path(broken.store).stat().st_mode) & 0o077 == 0
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs the right to become another user")
 def test_another_user_is_not_served_even_where_the_file_modes_would_let_them(
     broken: Any, connect: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert socket_path(broken.store) == broken.store / "socket"
+    assert control_socket_path(broken.store) == broken.store / "socket"
     for place in (broken.store / "socket", broken.store):
         place.chmod(0o777)
     monkeypatch.chdir(broken.store)  # so what is above may stay closed to the other user

@@ -11,12 +11,11 @@ import pytest
 
 from aqueue.api.queue import Queue
 from aqueue.cli.enqueue import enqueue
-from aqueue.cli.job_options import option_name
 from aqueue.errors import InvalidJob
 from aqueue.jobs.fields import KINDS
 from aqueue.jobs.job import Job, utc_now
 from aqueue.jobs.lifecycle import new_job
-from aqueue.jobs.spec import FIELDS, PLAIN_FIELDS, Defaults, JobSpec, NewJob
+from aqueue.jobs.spec import FIELDS, PLAIN_DEFAULTS, Defaults, JobSpec, NewJob, table
 from aqueue.settings.config import SETTINGS, Config
 
 SETTING_FIELDS = [name for name, field in FIELDS.items() if field.setting]
@@ -35,8 +34,8 @@ def test_every_field_has_a_kind_and_is_explained() -> None:
 
 def test_what_is_queued_has_every_field() -> None:
     assert set(FIELDS) == set(NewJob.__struct_fields__)
-    assert set(PLAIN_FIELDS) == set(FIELDS) - {"command", "id", "delay", "run_at"}
-    assert set(PLAIN_FIELDS) < set(Job.__struct_fields__)
+    assert set(PLAIN_DEFAULTS) == set(FIELDS) - {"command", "id", "delay", "run_at"}
+    assert set(PLAIN_DEFAULTS) < set(Job.__struct_fields__)
 
 
 def test_settings_give_the_defaults_that_say_so() -> None:
@@ -63,12 +62,25 @@ def test_enqueue_in_an_application_takes_every_field_with_its_type_and_default()
 def test_enqueue_on_the_command_line_has_an_option_for_every_field() -> None:
     parameters = list(inspect.signature(enqueue).parameters)
     assert [name for name in parameters if name in FIELDS and name != "command"] == [*FIELDS][1:]
-    assert option_name("run_at", FIELDS["run_at"]) == "--at"
-    assert option_name("backoff_max", FIELDS["backoff_max"]) == "--backoff-max"
+    assert FIELDS["run_at"].option_name("run_at") == "--at"
+    assert FIELDS["backoff_max"].option_name("backoff_max") == "--backoff-max"
 
 
 def test_the_record_has_every_field() -> None:
     assert set(FIELDS) - {"delay"} < set(Job(id="a", seq=1, command="true", created_at=utc_now()).record())
+
+
+def test_the_table_of_the_documentation_has_every_field_with_its_option_and_what_it_takes() -> None:
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table().splitlines()[2:]]
+    assert [row[0] for row in rows] == [f"`{name}`" for name in FIELDS]
+    assert rows[list(FIELDS).index("max_retries")] == [
+        "`max_retries`",
+        "`--max-retries`",
+        "an integer from 0 to 1000000",
+        "the setting `max_retries`",
+        "Retries after the first attempt; then the job is dead",
+    ]
+    assert all(row[4] for row in rows)
 
 
 def test_the_schema_of_a_job_in_json_is_one_that_msgspec_reads() -> None:

@@ -27,13 +27,13 @@ def leaves_nothing(run_clean: RunClean, proxy: Proxy) -> RunClean:
     async def quietly(program: Coroutine[None, None, None]) -> None:
         await program
         gc.collect()  # psycopg closes the socket of an attempt to connect that failed when nobody refers to it any more
-        await asyncio.to_thread(proxy.rest)
+        await asyncio.to_thread(proxy.close_connections)
 
     return lambda program: run_clean(quietly(program))
 
 
 async def started(path: Path) -> None:
-    while not path.exists():  # its command has no other way to tell
+    while not path.exists():  # the command announces it in no other way
         await asyncio.sleep(0.01)
 
 

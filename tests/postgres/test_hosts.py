@@ -36,20 +36,20 @@ def test_a_job_is_cancelled_by_another_host_or_without_a_pool(hosts: Hosts, two:
     eventually(lambda: "k" in hosts.lives(), "the start")
     assert hosts.cancel("k").state is State.CANCELLED
     assert not one.commands()
-    assert time.monotonic() - began < 5, "a notice told of it"
+    assert time.monotonic() - began < 5, "a notification announced it"
 
 
 def test_a_cancel_that_meets_a_failure_is_not_forgotten(hosts: Hosts, two: tuple[Host, Host]) -> None:
     """The command fails in the moment of the cancel, and would be tried again."""
     hosts.cancel("j")
     for number in range(10):
-        name = f"f{number}"
-        hosts.enqueue("sleep 0.05; exit 1", id=name, max_retries=1000)
-        hosts.cancel(name)
-        assert hosts.job(name).state is State.CANCELLED
-        hosts.retry(name)
-        eventually(functools.partial(lambda name: hosts.job(name).attempts > 0, name), "a run after the retry")
-        hosts.cancel(name)
+        job_id = f"f{number}"
+        hosts.enqueue("sleep 0.05; exit 1", id=job_id, max_retries=1000)
+        hosts.cancel(job_id)
+        assert hosts.job(job_id).state is State.CANCELLED
+        hosts.retry(job_id)
+        eventually(functools.partial(lambda job_id: hosts.job(job_id).attempts > 0, job_id), "a run after the retry")
+        hosts.cancel(job_id)
 
 
 def test_a_wait_ends_with_the_job_of_another_host(hosts: Hosts, two: tuple[Host, Host]) -> None:

@@ -150,8 +150,8 @@ async def test_a_job_that_is_retried_while_it_expires_stays(
         connect = psycopg.AsyncConnection.connect(database, autocommit=True)
         other = await stack.enter_async_context(await connect)
         await store.add([spec(id="a"), spec(id="b")])
-        for name in ("a", "b"):
-            await store.cancel(name)
+        for job_id in ("a", "b"):
+            await store.cancel(job_id)
         await other.execute("SELECT pg_advisory_lock(1)")
         task = asyncio.create_task(store.prune(utc_now() + timedelta(days=1), lambda job: gone.append(job.id)))
         waits = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'"

@@ -30,7 +30,7 @@ async def test_a_locked_job_keeps_none_of_the_others_from_being_rescued(database
             assert "fell silent: 2 of its jobs are queued again" in said
             assert await (await connection.execute(PROCESSING)).fetchall() == [(made[1].id,)]
             assert await rescue(connection, 3) == [], "it is locked still"
-        config = Config(database, directory=str(tmp_path / "asker"))
+        config = Config(database, directory=str(tmp_path / "client"))
         problems, done, _ = await check(config, repair=True)
         assert (problems, done) == (
             ["1 jobs are processing in no pool"],

@@ -10,6 +10,7 @@ import psutil
 import psycopg
 import pytest
 
+from aqueue.attempts.token import Token
 from aqueue.jobs.job import State
 from aqueue.jobs.spec import Defaults, JobSpec
 from aqueue.store.postgres import insert, parameters, schema, statements
@@ -80,7 +81,7 @@ def test_a_job_that_a_claim_passed_over_is_not_forgotten(hosts: Hosts) -> None:
     eventually((hosts.folder / "started").exists, "the start")
     hosts.enqueue("true", id="first", priority=5)
     hosts.enqueue("touch later; until [ -e end ]; do sleep 0.02; done", id="later")
-    time.sleep(0.5)  # the pool has heard of both
+    time.sleep(0.5)  # the pool has received the notifications of both
     with locked(hosts, "job_active", "id = 'first'"):
         (hosts.folder / "go").touch()
         eventually((hosts.folder / "later").exists, "the claim that passes over")
@@ -136,6 +137,21 @@ def test_a_claim_is_not_undone_by_what_was_meant_for_the_one_before(hosts: Hosts
     hosts.enqueue("true")
     hosts.sql("INSERT INTO aqueue.pool VALUES ('r', 'h', 'home', '{}', now(), '1 hour')")
     asyncio.run(_claim_twice(hosts.url))
+
+
+async def test_a_claim_makes_the_token_that_the_files_of_an_attempt_are_found_by(database: str) -> None:
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+        await schema.prepare(connection)
+        ((job,), _) = await insert.add_jobs(connection, [JobSpec(command="true").with_defaults(Defaults())])
+        await connection.execute("INSERT INTO aqueue.pool VALUES ('0a1b2c', 'h', 'home', '{}', now(), '1 hour')")
+        claim = {"run": "0a1b2c", **parameters.claim([12], ScanPositions(frozenset({"default"})))}
+        with PreparedConnection.open(connection) as prepared:
+            (row,) = await prepared.execute(statements.CLAIM, claim)
+    assert isinstance(row, statements.Claimed)
+    assert row.token is not None
+    token = Token.parse(row.token)
+    assert token == Token(run="0a1b2c", slot=12, seq=job.seq, attempt=1)
+    assert str(token) == row.token
 
 
 async def _claim_twice(url: str) -> None:

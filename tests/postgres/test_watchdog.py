@@ -60,7 +60,7 @@ def test_a_frozen_pool_loses_its_jobs_and_works_on_when_it_wakes(hosts: Hosts) -
 
 
 def test_a_host_that_slept_past_its_lease_claims_nothing_before_its_old_commands_have_ended(hosts: Hosts) -> None:
-    """Nobody can end the commands of a machine that is suspended; but that machine itself knows of them later."""
+    """Nobody can end the commands of a machine that is suspended; when it wakes, it does so itself."""
     first, second = hosts.add(), hosts.add()
     first.environ["AQUEUE_KILL_AFTER"] = "4"
     first.start("--count", "2")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 
@@ -44,6 +45,37 @@ async def test_the_journal_is_lines_of_json_and_the_last_one_for_an_id_holds(sto
     assert [change.get("state", "pending") for change in changes] == ["pending", "processing", "completed"]
     assert {(change["type"], change["id"]) for change in changes} == {("job", "a")}
     assert changes[-1]["stdout"] == "hello\n"
+
+
+async def test_a_value_that_equals_its_default_is_not_written(store: Path) -> None:
+    plain = {"synced", "type", "id", "seq", "command", "created_at"}
+    equal = json.loads('{"queue": "default", "max_retries": 3, "backoff_base": 2.0, "backoff_max": 3600.0, "tags": []}')
+    async with JournalStore(store) as queue:
+        await queue.add([spec(**equal)])
+        assert lines(store)[-1].keys() == plain
+        imported = msgspec.json.decode(
+            b'{"id":"i","seq":7,"command":"x","created_at":"2026-01-01T00:00:00Z","backoff_base":2.0,"backoff_max":3600.0}',
+            type=Job,
+        )
+        await queue.import_jobs([imported])
+        assert lines(store)[-1].keys() == plain
+        await queue.add([spec(backoff_base=2.5)])
+        assert lines(store)[-1].keys() == {*plain, "backoff_base"}
+
+
+async def test_values_that_many_jobs_have_are_in_memory_once(store: Path) -> None:
+    def shared(jobs: list[Job]) -> bool:
+        one, other = jobs
+        return all(
+            getattr(one, name) is getattr(other, name)
+            for name in ("queue", "cwd", "tags", "created_at", "backoff_base", "timeout")
+        )
+
+    same = '{"queue": "q", "cwd": "/srv/a", "tags": ["t"], "backoff_base": 1.5, "timeout": 9.5}'
+    async with JournalStore(store) as queue:
+        assert shared(await queue.add([spec(**json.loads(same)) for _ in range(2)]))
+    async with JournalStore(store) as queue:
+        assert shared([job async for part in queue.find(Query()) for job in part])
 
 
 async def test_the_directory_and_its_files_are_private(store: Path) -> None:

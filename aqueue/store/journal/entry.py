@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from functools import cached_property
 
 from aqueue.errors import StoreError
 from aqueue.store.journal.records import Record, encode_lines
@@ -25,7 +24,12 @@ class Entry:
         synced: bool = True,
         when_decided: Callable[[], None] | None = None,
     ) -> None:
-        self.records = records
+        self.lines = len(records)
+        self.long = len(records) > _LONG
+        """Whether its lines are made while they are written."""
+        self.data = b"" if self.long else encode_lines(records)
+        """Its lines, if it is not long."""
+        self._records = records
         self.on_durable = on_durable
         self.synced = synced
         """Whether somebody waits for its fsync; else it is enough for now that it survives this process."""
@@ -34,23 +38,9 @@ class Entry:
         """Whoever waits for it waits for this; None for a fact."""
         self._when_decided = when_decided
 
-    @property
-    def lines(self) -> int:
-        return len(self.records)
-
-    @property
-    def long(self) -> bool:
-        """Whether its lines are made while they are written."""
-        return len(self.records) > _LONG
-
-    @cached_property
-    def data(self) -> bytes:
-        """Its lines."""
-        return encode_lines(self.records)
-
     def parts(self) -> Iterator[bytes]:
         """Its lines, some at a time."""
-        return map(encode_lines, slices(self.records))
+        return map(encode_lines, slices(self._records))
 
     @property
     def is_fact(self) -> bool:

@@ -23,7 +23,7 @@ from aqueue.store.journal.contents import Contents
 from aqueue.store.journal.legacy import upgraded
 from aqueue.store.journal.opening import OPEN, open_journal, write_all
 from aqueue.store.journal.records import FORMAT, SYNC, Header, decode_record, encode, with_synced
-from aqueue.system.posix import fdatasync, sync_directory
+from aqueue.system import fdatasync, sync_directory
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -116,14 +116,18 @@ class GroupCommit:
 
     def _take_group(self) -> list[Entry]:
         """The entries that the next write holds; a long one is a write of its own."""
-        count = next((index for index, entry in enumerate(self._entries) if entry.long), len(self._entries))
-        group, self._entries = self._entries[: count or 1], self._entries[count or 1 :]
-        if self._entries:
-            self._work.set()
-        return group
+        entries, self._entries = self._entries, []
+        for index, entry in enumerate(entries):
+            if entry.long and len(entries) > 1:
+                count = index or 1
+                self._entries = entries[count:]
+                self._work.set()
+                return entries[:count]
+        return entries
 
     async def _append(self, group: list[Entry]) -> None:
-        await self._rewrite_if_needed()
+        if self._file.must_be_rewritten:
+            await self._rewrite()
         async with self._file.lock:
             if group[0].long:
                 offsets = [await self._file.append_long(group[0].parts(), group[0].lines)]
@@ -190,16 +194,17 @@ class GroupCommit:
         finally:
             self._compaction = None
 
-    async def _rewrite_if_needed(self) -> None:
-        if self._file.must_be_rewritten:
-            async with self._rewriting:
-                if self._file.must_be_rewritten:  # no compaction has done it meanwhile
-                    await self._compact()
+    async def _rewrite(self) -> None:
+        """Rewrite a file to which nothing can be appended."""
+        async with self._rewriting:
+            if self._file.must_be_rewritten:  # no compaction has done it meanwhile
+                await self._compact()
 
     async def _recover(self) -> None:
         """Find out whether the disk takes writes again."""
         await self.quiet()
-        await self._rewrite_if_needed()
+        if self._file.must_be_rewritten:
+            await self._rewrite()
         async with self._file.lock:
             await self._file.append([SYNC], 1)
             await self._file.sync()

@@ -16,7 +16,7 @@ from aqueue.jobs.job import Job
 from aqueue.store.journal.legacy import decoder, upgraded
 from aqueue.store.journal.reader import is_good, read_journal
 from aqueue.store.journal.records import FORMAT, Batch, Header, Record, Removal, decode_header, encode
-from aqueue.system.posix import fdatasync, sync_directory
+from aqueue.system import fdatasync, sync_directory
 
 _LEFT_BEHIND = {
     layout.REGISTRY: "the registry of a pool that is gone",

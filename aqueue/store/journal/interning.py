@@ -13,8 +13,8 @@ from aqueue.jobs.job import Job
 _MAX_VALUES = 10_000
 """More different values than this are hardly shared."""
 _DEFAULTS = {field.name: field.default for field in fields(Job)}
-_QUEUE = _DEFAULTS["queue"]
-_FLOATS = [(name, _DEFAULTS[name]) for name in ("backoff_base", "backoff_max", "backoff_jitter", "timeout")]
+_QUEUE, _TIMEOUT = _DEFAULTS["queue"], _DEFAULTS["timeout"]
+_BASE, _MAX, _JITTER = (_DEFAULTS[name] for name in ("backoff_base", "backoff_max", "backoff_jitter"))
 
 
 class Interner:
@@ -26,21 +26,31 @@ class Interner:
 
     def intern(self, job: Job) -> None:
         """Replace values of `job` by equal ones that an earlier job has, or that are defaults. Nobody else may have
-        seen it yet."""
-        if len(self._values) > _MAX_VALUES:
-            self._values.clear()
-        share = self._values.setdefault
+        seen it yet. (Opening a store does this for each of its jobs, so it is written for speed.)"""
         if job.created_at == self._created_at:  # as are all of a batch
             force_setattr(job, "created_at", self._created_at)
         else:
             self._created_at = job.created_at
-        if job.queue is not _QUEUE:
-            force_setattr(job, "queue", _QUEUE if job.queue == _QUEUE else share(job.queue, job.queue))
         if job.cwd is not None:
-            force_setattr(job, "cwd", share(job.cwd, job.cwd))
+            self._share(job, "cwd", job.cwd)
+        if job.queue is not _QUEUE:
+            self._share(job, "queue", job.queue)
         if job.tags:
-            force_setattr(job, "tags", share(job.tags, job.tags))
-        for name, default in _FLOATS:
-            value = getattr(job, name)
-            if value is not default:
-                force_setattr(job, name, default if value == default else share(value, value))
+            self._share(job, "tags", job.tags)
+        if (
+            job.backoff_base is not _BASE
+            or job.backoff_max is not _MAX
+            or job.backoff_jitter is not _JITTER
+            or job.timeout is not _TIMEOUT
+        ):
+            for name in ("backoff_base", "backoff_max", "backoff_jitter", "timeout"):
+                self._share(job, name, getattr(job, name))
+
+    def _share(self, job: Job, name: str, value: Hashable) -> None:
+        default = _DEFAULTS[name]
+        if value == default:
+            force_setattr(job, name, default)
+            return
+        if len(self._values) > _MAX_VALUES:
+            self._values.clear()
+        force_setattr(job, name, self._values.setdefault(value, value))

@@ -10,7 +10,7 @@ from aqueue.errors import DamagedStore
 from aqueue.store.journal.contents import Contents
 from aqueue.store.journal.reader import read_journal
 from aqueue.store.journal.records import FORMAT, Header, encode
-from aqueue.system.posix import fdatasync, sync_directory
+from aqueue.system import fdatasync, sync_directory
 
 OPEN = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 

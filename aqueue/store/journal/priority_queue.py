@@ -62,9 +62,13 @@ class PriorityQueue:
     def fill(self, now: float, clock: float) -> None:
         """Put in every waiting job of the mapping. `now` is a POSIX timestamp, `clock` the monotonic clock's time at
         that moment; both in seconds."""
+        queues = self._queues
         for job in self._jobs.values():
-            if job.state in WAITING_STATES:
-                self.put(job, now, clock)
+            if job.state in WAITING_STATES and (not queues or job.queue in queues):
+                if job.run_at is None:
+                    self._put_ready(job, job.created_at.timestamp())
+                else:
+                    self.put(job, now, clock)
 
     def put(self, job: Job, now: float, clock: float) -> bool:
         """Put in a waiting job; True if it can start now."""

@@ -151,11 +151,12 @@ class _Reader:
         if len(records) != len(lengths) - 1:  # blank lines are among them
             return False
         apply, starts = self.contents.apply, accumulate(lengths, initial=offset)
-        for number, (record, start) in enumerate(zip(records, starts, strict=False), self.contents.lines + 1):
-            if self.missing or type(record) is Batch:
-                self._frame(record, number, start)
-            else:
+        if not self.missing and Batch not in set(map(type, records)):
+            for record, start in zip(records, starts, strict=False):
                 apply(record, start)
+        else:
+            for number, (record, start) in enumerate(zip(records, starts, strict=False), self.contents.lines + 1):
+                self._frame(record, number, start)
         self.contents.lines += len(records)
         self._mark_whole(offset + len(block))
         return True

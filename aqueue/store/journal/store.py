@@ -17,7 +17,7 @@ from typing import Self
 from msgspec.structs import replace
 
 from aqueue import layout
-from aqueue.attempts.files import Token
+from aqueue.attempts.token import Token
 from aqueue.errors import InvalidRequest, PoolRunning, StoreError, UnknownJob
 from aqueue.jobs import lifecycle
 from aqueue.jobs.job import EXPIRING_STATES, WAITING_STATES, Job, Outcome, State, utc_now
@@ -27,6 +27,7 @@ from aqueue.store.journal import compaction
 from aqueue.store.journal.dispatcher import Dispatcher
 from aqueue.store.journal.file import Chunk, JournalFile
 from aqueue.store.journal.group_commit import GroupCommit
+from aqueue.store.journal.interning import Interner
 from aqueue.store.journal.job_table import JobTable
 from aqueue.store.journal.new_jobs import make_jobs
 from aqueue.store.journal.output_index import OutputIndex, without_output
@@ -35,7 +36,7 @@ from aqueue.store.journal.slicing import slices
 from aqueue.store.pool_info import PoolInfo
 from aqueue.store.protocol import Counts, PoolControl, Query
 from aqueue.store.subscriptions import OnChange, OnRemoval, Subscribers, Unsubscribe
-from aqueue.system.posix import private_directory, try_lock
+from aqueue.system import ensure_private_directory, try_lock
 
 _log = logging.getLogger("aqueue.store.journal")
 
@@ -62,7 +63,7 @@ class JournalStore:
         return self._journal.trouble
 
     async def __aenter__(self) -> Self:
-        private_directory(self.path)
+        ensure_private_directory(self.path)
         lock = try_lock(self.path / layout.LOCK)
         if lock is None:
             raise PoolRunning(f"another process holds the store {self.path}")
@@ -112,6 +113,9 @@ class JournalStore:
         job_ids = [job.id for job in jobs]
         self._ids.check_free(job_ids)
         made = [replace(job, seq=self._ids.take_seq()) for job in jobs]
+        interner = Interner()
+        for job in made:
+            interner.intern(job)
         with self._ids.reserve(job_ids) as reserved:
             await self._add_new([without_output(job) for job in made], reserved)
         for part in slices([job for job in made if job.stdout or job.stderr]):
@@ -133,7 +137,7 @@ class JournalStore:
             self._change(job, claimed)
             try:
                 # A claim need not survive a power cut, which ends its command too.
-                await self._commit(claimed, synced=False)
+                await self._journal.commit([claimed], partial(self._publish, claimed), synced=False)
             except StoreError:
                 self._change(claimed, job)
             except asyncio.CancelledError:
@@ -292,8 +296,8 @@ class JournalStore:
         if after is not None and after.state in WAITING_STATES and self._dispatching is not None:
             self._dispatching.put(after)
 
-    async def _commit(self, job: Job, *, synced: bool = True) -> None:
-        await self._journal.commit([job], partial(self._publish, job), synced=synced)
+    async def _commit(self, job: Job) -> None:
+        await self._journal.commit([job], partial(self._publish, job))
 
     def _commit_later(self, job: Job, *, sync_now: bool = True) -> None:
         self._journal.commit_later([job], partial(self._publish, job), sync_now=sync_now)

@@ -188,7 +188,7 @@ class Heartbeat:
         if self._clock.set(beat.now, sent_at) > self._lease.seconds / 4:  # another server's clock: all look late by it
             self._lost_at = clock.monotonic()
         self._lease.renew(sent_at)
-        self._round_trips.lease_renewed()
+        self._round_trips.wake_up()
         self._on_success()
         if beat.stop is not None and beat.stop != self._stop and self.control is not None:
             self._stop = beat.stop

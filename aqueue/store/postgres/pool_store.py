@@ -19,7 +19,7 @@ from aqueue.store.postgres.notifications import PoolAsked, Ready, Scheduled
 from aqueue.store.postgres.pool_tasks import PoolTasks
 from aqueue.store.postgres.store import RECHECK_INTERVAL, PostgresStore
 from aqueue.store.protocol import PoolControl
-from aqueue.system.posix import private_directory
+from aqueue.system import ensure_private_directory
 
 _log = logging.getLogger("aqueue.store.postgres")
 _FLUSH_TIME_LIMIT = 10.0
@@ -51,7 +51,7 @@ class PostgresPoolStore(PostgresStore):
         return self._tasks.trouble
 
     async def __aenter__(self) -> Self:
-        private_directory(self._folder)
+        ensure_private_directory(self._folder)
         self._tasks.acquire_lock()
         try:
             async with self._connections.acquire() as connection:

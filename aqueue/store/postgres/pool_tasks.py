@@ -19,7 +19,7 @@ from aqueue.store.postgres.heartbeat import Heartbeat
 from aqueue.store.postgres.lease import Lease
 from aqueue.store.postgres.round_trips import RoundTrips
 from aqueue.store.protocol import PoolControl
-from aqueue.system import platform
+from aqueue.system import try_lock
 
 _log = logging.getLogger("aqueue.store.postgres")
 _STOP_TIME_LIMIT = 5.0
@@ -78,7 +78,7 @@ class PoolTasks:
 
     def acquire_lock(self) -> None:
         """Raises `PoolRunning` if another pool has this pool's directory."""
-        lock = platform.try_lock(self._folder / layout.LOCK)
+        lock = try_lock(self._folder / layout.LOCK)
         if lock is None:
             raise PoolRunning(f"another pool has {self._folder}: give this one a directory of its own")
         self._lock = lock

@@ -21,18 +21,11 @@ from aqueue.store.postgres.prepared import PreparedConnection
 from aqueue.store.postgres.promotion import Promotion
 from aqueue.store.postgres.rows import ClaimedJob
 from aqueue.store.postgres.scan_position import ScanPositions
-from aqueue.store.postgres.statement import Statement
 from aqueue.store.postgres.statements import Claimed, Settled
 from aqueue.store.postgres.sweep import Sweep
 
 _TIME_LIMIT, _BYTES_PER_SECOND = 5.0, 1_000_000
 """Seconds after which a round trip is given up, and the connection with it; and one more for so much output."""
-_STATEMENTS: dict[tuple[bool, bool], Statement[Settled | Claimed]] = {
-    (True, True): statements.SETTLE_AND_CLAIM,
-    (True, False): statements.SETTLE,
-    (False, True): statements.CLAIM,
-}
-"""By whether there are results, and free workers."""
 
 
 class RoundTrips:
@@ -54,8 +47,8 @@ class RoundTrips:
         self._run_id = run
         self._positions = ScanPositions(queues)
         self._clock = clock
-        self._promotion = Promotion(clock, self._wake_up)
-        self._sweep = Sweep(run, self.in_flight, self._positions, self._promotion, self._wake_up)
+        self._promotion = Promotion(clock, self.wake_up)
+        self._sweep = Sweep(run, self.in_flight, self._positions, self._promotion, self.wake_up)
         self._on_change = on_change
         self._on_late_result = on_late_result
         self._lease_is_valid = lease_is_valid
@@ -71,14 +64,14 @@ class RoundTrips:
         """Wait for a job that can start, for worker slot `worker`."""
         turn: asyncio.Future[Job] = asyncio.get_running_loop().create_future()
         self._free_workers[worker] = turn
-        self._wake_up()
+        self.wake_up()
         try:
             return await turn
         except asyncio.CancelledError:
             self._free_workers.pop(worker, None)
             if turn.done() and not turn.cancelled():
                 self.in_flight.return_later(turn.result().seq)
-                self._wake_up()
+                self.wake_up()
             with CancelScope(shield=True):
                 await self._wait_returned()
             raise
@@ -88,7 +81,7 @@ class RoundTrips:
         self.in_flight.settle(ended)
         if ended.state is State.FAILED:
             self._promotion.schedule(ended.due_at)
-        self._wake_up()
+        self.wake_up()
 
     async def flush(self) -> None:
         """Return when all results are stored, however long the database cannot be reached."""
@@ -109,18 +102,18 @@ class RoundTrips:
 
     # What makes the next round trip necessary
 
+    def wake_up(self) -> None:
+        """Look again whether one is necessary, as after the lease was renewed."""
+        self._wake.set()
+
     def job_ready(self, notification: Ready) -> None:
         """Some host has announced jobs that can start."""
         if self._positions.job_ready(notification):
-            self._wake_up()
+            self.wake_up()
 
     def job_scheduled(self, notification: Scheduled) -> None:
         """Some host has announced jobs that wait for their time."""
         self._promotion.schedule(timestamp(notification.due))
-
-    def lease_renewed(self) -> None:
-        """Jobs may be claimed again."""
-        self._wake_up()
 
     def sweep(self) -> None:
         """Look at everything that no notification need have announced."""
@@ -135,9 +128,6 @@ class RoundTrips:
         """Set no more timers."""
         self._sweep.close()
         self._promotion.close()
-
-    def _wake_up(self) -> None:
-        self._wake.set()
 
     # The loop
 
@@ -205,7 +195,7 @@ class RoundTrips:
         if results or slots:
             settle = parameters.settle(results, self._clock.now()) if results else {}
             claim = parameters.claim(slots, self._positions) if slots else {}
-            statement = _STATEMENTS[bool(results), bool(slots)]
+            statement = statements.SETTLE_OR_CLAIM[bool(results), bool(slots)]
             found = await connection.execute(statement, {"run": self._run_id, **settle, **claim})
         await self._settled(connection, results, {row.seq for row in found if isinstance(row, Settled)})
         if slots:

@@ -99,6 +99,9 @@ SETTLE_AND_CLAIM = Statement[Settled | Claimed](
 )
 """Both at once, which takes half the time of one after the other."""
 
+SETTLE_OR_CLAIM = {(True, True): SETTLE_AND_CLAIM, (True, False): SETTLE, (False, True): CLAIM}
+"""By whether there are results, and free workers."""
+
 BY_SEQ = Statement(f"SELECT {columns(JobRow)} FROM aqueue.job WHERE seq = ANY(%(seqs)s::bigint[])", JobRow)
 """The jobs of these numbers."""
 

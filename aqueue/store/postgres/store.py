@@ -23,7 +23,7 @@ from aqueue.store.postgres.statement import Statement
 from aqueue.store.postgres.waiters import Waiters
 from aqueue.store.protocol import Counts, Query
 from aqueue.store.subscriptions import OnChange, OnRemoval, Subscribers, Unsubscribe
-from aqueue.system.posix import private_directory
+from aqueue.system import ensure_private_directory
 
 RECHECK_INTERVAL = 1.0
 """Seconds between two looks at what other hosts do, while somebody waits for that."""
@@ -60,7 +60,7 @@ class PostgresStore:
         return None
 
     async def __aenter__(self) -> Self:
-        private_directory(self._folder)
+        ensure_private_directory(self._folder)
         try:
             async with self._connections.acquire() as connection:
                 await schema.check(connection)
