@@ -7,7 +7,7 @@ import pytest
 
 from tests.docs.documents import DOCUMENTS, README, ROOT, anchors, links, prose, text_of
 
-_FILE = re.compile(r"`((?:aqueue|tests|docs|scripts|\.ci)/[\w./*-]*|[\w/]+\.(?:py|md|sql|toml))`")
+_FILE = re.compile(r"`((?:[\w.]+/)+[\w.-]*|[\w-]+\.(?:py|md|sql|toml))`")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
