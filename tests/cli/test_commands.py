@@ -112,6 +112,7 @@ def test_a_bad_line_late_in_a_batch_stores_nothing(cli: Cli) -> None:
     assert cli.states() == {}
 
 
+@pytest.mark.slow
 def test_lists_are_filtered(cli: Cli) -> None:
     cli(
         "enqueue",
@@ -136,11 +137,13 @@ def test_the_store_may_be_named_before_and_after_every_command(cli: Cli, place: 
     assert "/dev/null" in cli.refused(*words, status=5)
 
 
+@pytest.mark.slow
 def test_an_unknown_id_is_one_line_and_exit_status_4(cli: Cli) -> None:
     for command in (["show"], ["logs"], ["wait"], ["cancel"], ["remove"], ["dlq", "retry"]):
         assert "nobody" in cli.refused(*command, "nobody", status=4)
 
 
+@pytest.mark.slow
 def test_jobs_fail_die_come_back_and_are_removed(cli: Cli) -> None:
     cli("enqueue", "echo out; echo err >&2; exit 7", "--id", "a", "--max-retries", "0")
     done = cli.drain(status=1)
@@ -225,6 +228,7 @@ def test_status_counts_by_queue_and_state(cli: Cli) -> None:
     assert "none runs" in text
 
 
+@pytest.mark.slow
 def test_settings_that_are_changed_at_the_same_moment_are_all_changed(cli: Cli) -> None:
     others = ("store", "orphans", "directory")
     numbers = {name: number for number, name in enumerate(SETTINGS, 10) if name not in others}

@@ -70,6 +70,7 @@ def test_a_directory_has_no_tables_and_no_pools_of_other_hosts(cli: Cli) -> None
     assert "a directory has one pool" in cli.refused("worker", "stop", "--all")
 
 
+@pytest.mark.slow
 def test_what_is_queued_without_a_pool_runs_when_one_comes(shared: Cli) -> None:
     shared("store", "init")
     shared("enqueue", "echo hi", "--id", "a")
@@ -83,6 +84,7 @@ def test_what_is_queued_without_a_pool_runs_when_one_comes(shared: Cli) -> None:
     assert shared.states() == {"b": "pending"}
 
 
+@pytest.mark.slow
 def test_a_job_of_another_host_is_waited_for_cancelled_and_shown(
     shared: Cli, elsewhere: dict[str, str], start_pool: StartPool
 ) -> None:
@@ -100,6 +102,7 @@ def test_a_job_of_another_host_is_waited_for_cancelled_and_shown(
     assert shared.states() == {"a": "dead", "b": "cancelled"}
 
 
+@pytest.mark.slow
 def test_pools_of_any_host_are_stopped_by_name_or_all(
     shared: Cli, here: dict[str, str], elsewhere: dict[str, str], start_pool: StartPool
 ) -> None:
@@ -117,6 +120,7 @@ def test_pools_of_any_host_are_stopped_by_name_or_all(
     assert "nothing to stop" in shared("worker", "stop", "--all").stderr
 
 
+@pytest.mark.slow
 def test_what_another_host_printed_is_told_to_be_there(
     shared: Cli, elsewhere: dict[str, str], start_pool: StartPool
 ) -> None:

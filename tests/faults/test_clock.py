@@ -38,6 +38,7 @@ def jump(broken: Any) -> Callable[..., None]:
     return by
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("days", [1, -1])
 def test_a_retry_comes_after_its_wait_and_no_sooner(
     broken: Any, eventually: Callable[..., Any], jump: Callable[..., None], days: int
@@ -52,6 +53,7 @@ def test_a_retry_comes_after_its_wait_and_no_sooner(
     assert all(0.95 < wait < 3 for wait in waits), waits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("days", [1, -1])
 def test_a_delayed_job_starts_after_its_delay(broken: Any, jump: Callable[..., None], days: int) -> None:
     began = time.monotonic()
@@ -61,6 +63,7 @@ def test_a_delayed_job_starts_after_its_delay(broken: Any, jump: Callable[..., N
     assert 0.95 < time.monotonic() - began < 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("days", [1, -1])
 def test_a_time_limit_is_as_long_as_it_says(
     broken: Any, eventually: Callable[..., Any], jump: Callable[..., None], days: int

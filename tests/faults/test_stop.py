@@ -45,6 +45,7 @@ def test_a_pool_interrupted_while_it_starts_leaves_nothing_behind(quick: Any, de
     assert_over(quick, began, 5 + delay)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["once", "twice", "now", "from elsewhere", "while draining"])
 def test_a_stop_ends_100_commands_that_ignore_sigterm(quick: Any, eventually: Eventually, how: str) -> None:
     names = [f"n{number}" for number in range(100)]
@@ -134,6 +135,7 @@ async def test_a_stop_in_the_moment_of_a_claim_starts_nothing_that_it_does_not_e
     await asyncio.to_thread(assert_over, broken, began, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("args", [("wait", "j"), ("wait", "--all"), ("worker", "stop")])
 def test_whoever_has_limited_patience_is_told_in_time_of_a_pool_that_does_not_answer(
     broken: Any, args: tuple[str, ...]

@@ -46,6 +46,7 @@ async def work(store: PoolStore, slot: int, done: list[Job]) -> None:
         await store.settle(job, SUCCESS)
 
 
+@pytest.mark.slow
 async def test_twenty_pools_that_start_on_an_empty_database_and_claim_at_once_share_the_jobs(
     database: str, tmp_path: Path
 ) -> None:

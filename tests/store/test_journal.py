@@ -158,6 +158,7 @@ async def test_a_journal_stays_within_a_constant_factor_of_what_is_alive(store: 
     assert len(lines(store)) < 12_000
 
 
+@pytest.mark.slow
 async def test_compaction_loses_nothing_that_was_there_or_came_meanwhile(store: Path) -> None:
     async with JournalPoolStore(store) as queue:
         await queue.add([spec(f"echo {number}", id=f"out{number}") for number in range(600)])
@@ -196,6 +197,7 @@ async def test_compaction_loses_nothing_that_was_there_or_came_meanwhile(store: 
     assert not list(store.glob("*.new"))
 
 
+@pytest.mark.slow
 async def test_a_new_file_that_a_crash_left_unfinished_does_no_harm(store: Path) -> None:
     async with JournalPoolStore(store) as queue:
         await queue.add([spec(id="a")])

@@ -78,6 +78,7 @@ async def test_a_missing_and_an_empty_journal_are_an_empty_store(store: Path, jo
     assert json.loads((store / "jobs.jsonl").read_text()) == {"aqueue": 3, "next_seq": 1}
 
 
+@pytest.mark.slow
 async def test_a_journal_cut_at_any_byte_holds_what_was_whole_before(journal: Path, jobs: Read) -> None:
     data = journal.read_bytes()
     header = data.index(b"\n") + 1
