@@ -4,10 +4,10 @@ The first line is the header, which names the format. A `job` is a job as it sta
 an id counts. A `removal` forgets a job. A `batch` says that the next so many lines are jobs of which all or none
 exist. A `sync` says nothing but what the first line of every write says too, in a field `synced` before all others:
 how many bytes of the file were on stable storage when the write began. So whoever finds a line that cannot be read
-can tell whether it was whole once (some line behind it says so), or was being written when the power went.
+can tell whether it was whole once (some line behind it says that it was), or was being written when the power went.
 
-A new kind of record is a type here and a case in `aqueue.store.journal.contents`. Older formats are in
-`aqueue.store.journal.legacy`.
+A new kind of record is a type here, a case in `aqueue.store.journal.contents`, and a chunk of what
+`aqueue.store.journal.compaction` writes. Older formats are in `aqueue.store.journal.legacy`.
 """
 
 import re
