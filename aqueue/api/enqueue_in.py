@@ -25,12 +25,12 @@ async def enqueue_in(
     job when the transaction commits. Raises `InvalidJob`, `DuplicateJob` (what else is in the transaction stays), and
     what psycopg raises.
     """
-    from aqueue.store.postgres import adding, borrowed
+    from aqueue.store.postgres import insert
 
     settings = load_config().config if config is None else config
     spec = job if isinstance(job, JobSpec) else JobSpec(command=job, **fields)
-    await borrowed.begin(connection)
+    await insert.begin_transaction(connection)
     async with connection.transaction():  # within an open one a savepoint
         new = spec.with_defaults(settings, os.getcwd())
-        made, _ = await adding.add(borrowed.plain(connection), [new])
+        made, _ = await insert.add_jobs(connection, [new])
     return made[0]

@@ -19,7 +19,7 @@ def open_store(config: Config) -> Store:
         return JournalStore(config.folder, max_interruptions=config.max_interruptions)
     with _psycopg():
         from aqueue.store.postgres.store import PostgresStore
-    return PostgresStore(config, serve=False)
+    return PostgresStore(config)
 
 
 def open_pool_store(config: Config, queues: frozenset[str] = frozenset()) -> PoolStore:
@@ -29,15 +29,15 @@ def open_pool_store(config: Config, queues: frozenset[str] = frozenset()) -> Poo
 
         return JournalStore(config.folder, max_interruptions=config.max_interruptions, queues=queues)
     with _psycopg():
-        from aqueue.store.postgres.store import PostgresStore
-    return PostgresStore(config, queues=queues)
+        from aqueue.store.postgres.pool_store import PostgresPoolStore
+    return PostgresPoolStore(config, queues)
 
 
 async def prepare_database(config: Config) -> tuple[int, int]:
     """Make the tables that `config` names, or bring them to this version; return which they had, 0 for none, and
     have now. Raises `StoreError`."""
     with _psycopg():
-        from aqueue.store.postgres.checkup import prepare
+        from aqueue.store.postgres.integrity import prepare
     return await prepare(config)
 
 
@@ -47,8 +47,8 @@ async def check_database(config: Config, *, repair: bool) -> tuple[list[str], li
     Raises `StoreError`.
     """
     with _psycopg():
-        from aqueue.store.postgres.checkup import check_up
-    return await check_up(config, repair=repair)
+        from aqueue.store.postgres.integrity import check
+    return await check(config, repair=repair)
 
 
 @contextmanager

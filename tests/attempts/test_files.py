@@ -142,7 +142,7 @@ def test_a_running_attempts_files_are_left_alone(files: AttemptFiles, job: Job) 
 def test_removing_a_jobs_output_removes_that_of_every_attempt_and_of_no_other_job(
     files: AttemptFiles, job: Job
 ) -> None:
-    mine = [files.output_path(7, number, stream) for number in (1, 2) for stream in ("out", "err")]
+    mine: list[str | Path] = [files.output_path(7, number, stream) for number in (1, 2) for stream in ("out", "err")]
     other = Path(files.output_path(77, 1, "out"))
     for path in (*mine, other):
         Path(path).write_bytes(b"x")

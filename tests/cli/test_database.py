@@ -53,7 +53,7 @@ async def test_an_older_database_is_brought_to_this_version_with_its_jobs(
 ) -> None:
     url = shared.environ["AQUEUE_STORE"]
     monkeypatch.setattr(schema, "VERSION", 1)
-    monkeypatch.setattr(schema, "_STEPS", schema._STEPS[:1])
+    monkeypatch.setattr(schema, "_STEPS", schema.MIGRATIONS[:1])
     async with await psycopg.AsyncConnection.connect(url) as connection:
         await schema.prepare(connection)
         await aqueue.enqueue_in(connection, "echo hi", config=Config(url), id="a", queue="mails")

@@ -164,9 +164,15 @@ def test_a_value_of_another_type_is_refused_in_one_line(name: str, given: Any, m
 
 
 def test_what_comes_over_the_socket_is_checked_again() -> None:
-    for fields in ({"queue": "no/slash"}, {"max_retries": -1}, {"cwd": "rel"}, {"delay": 1, "run_at": utc_now()}):
+    cases: list[dict[str, Any]] = [
+        {"queue": "no/slash"},
+        {"max_retries": -1},
+        {"cwd": "rel"},
+        {"delay": 1, "run_at": utc_now()},
+    ]
+    for fields in cases:
         with pytest.raises(InvalidJob):
-            NewJob(**{"command": "true", **fields}).validate()  # type: ignore[arg-type]
+            NewJob(**{"command": "true", **fields}).validate()
     new(timeout=5, env={"A": "b"}, tags=("t",), delay=3, cwd="/").validate()
 
 

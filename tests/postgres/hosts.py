@@ -80,7 +80,7 @@ class Host:
         return self.log_file.read_text() if self.log_file.exists() else ""
 
     def processes(self) -> list[psutil.Process]:
-        """What runs on behalf of this host: pools, guards, commands."""
+        """What runs on behalf of this host: pools, watchdogs, commands."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
@@ -89,7 +89,7 @@ class Host:
                     found.append(process)
         return found
 
-    def guards(self) -> list[psutil.Process]:
+    def watchdogs(self) -> list[psutil.Process]:
         return [process for process in self.processes() if "aqueue.attempts.watchdog" in _words(process)]
 
     def commands(self) -> list[psutil.Process]:
@@ -124,10 +124,9 @@ class Hosts:
         return self.enqueue_many(command, 1, **fields)[0]
 
     def enqueue_many(self, command: str, count: int, **fields: Any) -> list[Job]:
-        given = Defaults(max_retries=0, backoff_base=0)
-        return self.ask(
-            Enqueue([JobSpec(command=command, **fields).with_defaults(given, str(self.folder)) for _ in range(count)])
-        )
+        defaults, cwd = Defaults(max_retries=0, backoff_base=0), str(self.folder)
+        specs = [JobSpec(**{"command": command, "cwd": cwd, **fields}) for _ in range(count)]
+        return self.ask(Enqueue([spec.with_defaults(defaults, cwd) for spec in specs]))
 
     def cancel(self, name: str) -> Job:
         return self.ask(Cancel([name]))[0]
@@ -148,7 +147,7 @@ class Hosts:
 
     def sql(self, statement: str) -> list[Any]:
         with psycopg.connect(self.url, autocommit=True) as connection:
-            cursor = connection.execute(statement)  # type: ignore[call-overload]
+            cursor = connection.execute(statement)
             return cursor.fetchall() if cursor.description else []
 
     # What commands leave behind

@@ -54,7 +54,11 @@ class Proxy:
 
     def cut(self) -> None:
         """Cut every connection. New ones are let through."""
-        self._there(lambda: [line.cut() for line in self._lines])
+        self._there(self._cut_all)
+
+    def _cut_all(self) -> None:
+        for line in tuple(self._lines):
+            line.cut()
 
     def refuse(self) -> None:
         """Cut every connection, and refuse new ones until `mend`."""

@@ -11,7 +11,7 @@ from tests.postgres.hosts import Hosts, eventually
 from tests.postgres.proxy import Proxy
 
 CLAIM = b"pool AS MATERIALIZED"
-SETTLE = b"given (held_by"
+SETTLE = b"new (settled_token"
 
 
 @pytest.mark.parametrize("forward", [True, False], ids=["after it was done", "before it was done"])

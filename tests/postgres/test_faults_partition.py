@@ -1,5 +1,6 @@
 """A host is cut off from the database: it ends its own commands before another host may start them again."""
 
+import functools
 import time
 from collections.abc import Callable
 
@@ -57,9 +58,9 @@ def test_hosts_that_are_cut_off_by_turns_run_nothing_twice_at_once(
         host.start("--count", "2")
     jobs = hosts.enqueue_many(hosts.working(4), 4)
     for host, proxy in zip(both, proxies, strict=True):
-        eventually(lambda host=host: len(host.commands()) >= 2, "its work")
+        eventually(functools.partial(lambda each: len(each.commands()) >= 2, host), "its work")
         proxy.swallow()
-        eventually(lambda host=host: not host.commands(), "the end of its commands", LEASE)
+        eventually(functools.partial(lambda each: not each.commands(), host), "the end of its commands", LEASE)
         proxy.mend()
     hosts.ended(*(job.id for job in jobs))
     hosts.assert_never_two_at_once()

@@ -53,7 +53,7 @@ def test_commands_left_running_are_adopted(hosts: Hosts) -> None:
     assert "adopted 1" in host.log()
     (hosts.folder / "go").touch()
     assert hosts.ended("j").exit_code == 3
-    eventually(lambda: len(host.guards()) == 1, "the end of the earlier guard")
+    eventually(lambda: len(host.watchdogs()) == 1, "the end of the earlier watchdog")
 
 
 @pytest.mark.parametrize("forward", [True, False], ids=["after it was done", "before it was done"])

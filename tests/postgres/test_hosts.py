@@ -1,5 +1,6 @@
 """What is asked on one host, or where no pool is, reaches the host that is meant."""
 
+import functools
 import signal
 import time
 from collections.abc import Iterator
@@ -47,7 +48,7 @@ def test_a_cancel_that_meets_a_failure_is_not_forgotten(hosts: Hosts, two: tuple
         hosts.cancel(name)
         assert hosts.job(name).state is State.CANCELLED
         hosts.retry(name)
-        eventually(lambda name=name: hosts.job(name).attempts > 0, "a run after the retry")
+        eventually(functools.partial(lambda name: hosts.job(name).attempts > 0, name), "a run after the retry")
         hosts.cancel(name)
 
 

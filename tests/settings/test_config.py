@@ -208,7 +208,7 @@ def test_a_bad_line_is_one_error_that_names_the_file_and_the_rule(home: Path, li
 )
 def test_a_bad_variable_is_an_error_that_names_it(home: Path, name: str, text: str, named: str) -> None:
     with pytest.raises(InvalidConfig, match=named):
-        load_config(environ={"HOME": str(home), name: text}, start=home)
+        load(home, None, None, **{name: text})
 
 
 def test_the_variables_of_a_running_job_are_no_settings_except_its_queue(home: Path) -> None:

@@ -9,9 +9,8 @@ import pytest
 
 from aqueue.errors import StoreError
 from aqueue.jobs.job import State
-from aqueue.store.postgres import connecting
-from aqueue.store.postgres.connecting import LOCKED, connect, give_up
-from aqueue.store.postgres.links import Links
+from aqueue.store.postgres.connection import _DEFAULT_OPTIONS, LOCK_TIMEOUT, close_now, connect
+from aqueue.store.postgres.connection_pool import ConnectionPool
 from tests import databases
 from tests.postgres.hosts import Hosts, eventually
 from tests.postgres.proxy import Proxy
@@ -21,22 +20,22 @@ WAITING = """
     WHERE datname = current_database() AND application_name = 'aqueue' AND wait_event_type = 'Lock'"""
 
 
-async def said(url: str, question: str) -> str:
-    """The server's answer over a connection to that URL."""
+async def fetch(url: str, query: str) -> str:
+    """The one value that the query returns over a connection to that URL."""
     connection = await connect(url)
     try:
-        (answer,) = await (await connection.execute(question)).fetchone()  # type: ignore[misc]
-        return str(answer)
+        (value,) = await (await connection.execute(query)).fetchone()  # type: ignore[misc]
+        return str(value)
     finally:
-        await give_up(connection)
+        await close_now(connection)
 
 
 async def test_what_the_url_names_wins(database: str) -> None:
-    assert await said(database, "SHOW application_name") == "aqueue"
-    assert await said(f"{database}&application_name=mine", "SHOW application_name") == "mine"
+    assert await fetch(database, "SHOW application_name") == "aqueue"
+    assert await fetch(f"{database}&application_name=mine", "SHOW application_name") == "mine"
     connection = await connect(f"{database}&connect_timeout=17&keepalives_idle=99")
     given = connection.info.get_parameters()
-    await give_up(connection)
+    await close_now(connection)
     assert (given["connect_timeout"], given["keepalives_idle"], given["keepalives_count"]) == ("17", "99", "3")
 
 
@@ -54,31 +53,31 @@ async def test_text_is_utf_8_whatever_url_and_database_say(postgres: databases.S
         connection.execute(f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' TEMPLATE template0 LOCALE 'C'")
     try:
         for address in (url, f"{url}&client_encoding=LATIN1"):
-            assert await said(address, "SELECT 'ä€😀'::text") == "ä€😀"
-            assert await said(address, "SHOW client_encoding") == "UTF8"
+            assert await fetch(address, "SELECT 'ä€😀'::text") == "ä€😀"
+            assert await fetch(address, "SHOW client_encoding") == "UTF8"
     finally:
         postgres.drop(url)
 
 
-async def test_the_server_does_not_keep_locks_of_who_has_vanished(database: str, proxy: Proxy) -> None:
+async def test_the_server_does_not_keep_locks_of_a_client_that_has_vanished(database: str, proxy: Proxy) -> None:
     for url in (database, proxy.url):
-        assert await said(url, "SHOW idle_in_transaction_session_timeout") == "1min"
-        assert await said(url, "SHOW lock_timeout") == "4s"
-    shown = [await said(database, f"SHOW tcp_keepalives_{what}") for what in ("idle", "interval", "count")]
-    over_tcp = await said(database, "SELECT inet_server_addr() IS NOT NULL") == "True"
+        assert await fetch(url, "SHOW idle_in_transaction_session_timeout") == "1min"
+        assert await fetch(url, "SHOW lock_timeout") == "4s"
+    shown = [await fetch(database, f"SHOW tcp_keepalives_{what}") for what in ("idle", "interval", "count")]
+    over_tcp = await fetch(database, "SELECT inet_server_addr() IS NOT NULL") == "True"
     assert shown == (["10", "5", "3"] if over_tcp else ["0", "0", "0"])
 
 
-async def test_a_connection_that_is_swallowed_as_soon_as_it_is_there_is_given_up(
+async def test_a_connection_that_falls_silent_as_soon_as_it_is_open_is_closed(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aqueue.store.postgres.connecting._TO_SET", 0.3)
-    monkeypatch.setattr("aqueue.store.postgres.connecting._SET", "SELECT pg_sleep(60), %s::text[], %s::text[]")
+    monkeypatch.setattr("aqueue.store.postgres.connection._SESSION_TIME_LIMIT", 0.3)
+    monkeypatch.setattr("aqueue.store.postgres.connection._SET_SESSION", "SELECT pg_sleep(60), %s::text[], %s::text[]")
     with pytest.raises(StoreError, match="it does not answer"):
         await connect(proxy.url)
 
 
-def test_who_waits_for_a_locked_job_is_told_so_and_no_backend_goes_on_waiting(hosts: Hosts) -> None:
+def test_a_command_that_waits_for_a_locked_job_says_so_and_no_backend_goes_on_waiting(hosts: Hosts) -> None:
     host = hosts.add()
     host.start()
     hosts.enqueue("until [ -e go ]; do sleep 0.02; done", id="j")
@@ -86,9 +85,9 @@ def test_who_waits_for_a_locked_job_is_told_so_and_no_backend_goes_on_waiting(ho
     with psycopg.connect(hosts.url) as foreign:
         foreign.execute("SELECT FROM aqueue.job WHERE id = 'j' FOR UPDATE")
         began = time.monotonic()
-        asking = [asker.popen("cancel", "j") for asker in (host, hosts.add())]
+        commands = [each.popen("cancel", "j") for each in (host, hosts.add())]
         (hosts.folder / "go").touch()  # its result waits for the lock, too
-        for process in asking:
+        for process in commands:
             printed = process.communicate(timeout=20)[0]
             assert (process.returncode, printed.count("\n")) == (5, 1), printed
             assert "another transaction has kept a lock" in printed
@@ -102,68 +101,68 @@ def test_who_waits_for_a_locked_job_is_told_so_and_no_backend_goes_on_waiting(ho
     eventually(lambda: hosts.sql(WAITING)[0][0] == 0, "the end of all waiting")
 
 
-async def test_a_wait_for_a_lock_ends_before_anybody_loses_patience(database: str) -> None:
+async def test_a_wait_for_a_lock_ends_before_any_time_limit(database: str) -> None:
     connection = await connect(database)
     with psycopg.connect(database) as foreign:
         foreign.execute("CREATE TABLE busy ()")
         foreign.commit()
         foreign.execute("LOCK TABLE busy")
         began = time.monotonic()
-        with pytest.raises(LOCKED):
+        with pytest.raises(LOCK_TIMEOUT):
             await connection.execute("SELECT FROM busy")
         assert time.monotonic() - began < 5
-    await give_up(connection)
+    await close_now(connection)
 
 
-async def test_a_server_that_hangs_is_given_up_and_one_that_only_takes_long_is_not(
+async def test_a_server_that_hangs_ends_a_query_and_one_that_only_takes_long_does_not(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aqueue.store.postgres.connecting._DOUBT", 0.2)
-    monkeypatch.setitem(connecting._OPTIONS, "connect_timeout", 2)
-    links = Links(proxy.url, many=True)
-    async with links.asking() as connection:
+    monkeypatch.setattr("aqueue.store.postgres.connection._PROBE_INTERVAL", 0.2)
+    monkeypatch.setitem(_DEFAULT_OPTIONS, "connect_timeout", 2)
+    pool = ConnectionPool(proxy.url, max_idle=4)
+    async with pool.acquire() as connection:
         assert await (await connection.execute("SELECT pg_sleep(1), 1")).fetchone() == ("", 1)
 
-    async def ask_in_vain() -> None:
-        async with links.asking() as connection:
+    async def query_in_vain() -> None:
+        async with pool.acquire() as connection:
             proxy.swallow()
             await connection.execute("SELECT 1")
 
     with pytest.raises(StoreError, match="it does not answer"):
-        await asyncio.wait_for(ask_in_vain(), 20)
+        await asyncio.wait_for(query_in_vain(), 20)
     proxy.mend()
-    async with links.asking() as connection:
+    async with pool.acquire() as connection:
         await connection.execute("SELECT 1")
-    await links.close()
+    await pool.close()
 
 
-async def test_who_waits_for_a_turn_waits_as_long_as_others_are_answered(
+async def test_a_connection_is_waited_for_as_long_as_others_get_responses(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aqueue.store.postgres.links._LONGEST_QUEUE", 0.3)
-    links = Links(database, many=True)
+    monkeypatch.setattr("aqueue.store.postgres.connection_pool._ACQUIRE_TIMEOUT", 0.3)
+    pool = ConnectionPool(database, max_idle=4)
 
     async def ask(seconds: float) -> None:
-        async with links.asking() as connection:
+        async with pool.acquire() as connection:
             await connection.execute("SELECT pg_sleep(%s)", (seconds,))
 
     await asyncio.gather(*(ask(0.2) for _ in range(20)))
     with pytest.raises(StoreError, match="it does not answer"):
         await asyncio.gather(*(ask(2) for _ in range(5)))
     await asyncio.sleep(2)
-    await links.close()
+    await pool.close()
 
 
-async def test_a_connection_that_leads_to_a_server_that_is_not_the_writer_any_more_is_not_kept(database: str) -> None:
-    links = Links(database, many=True)
-    async with links.asking() as connection:
+async def test_a_connection_to_a_server_that_has_become_a_standby_is_not_kept(database: str) -> None:
+    pool = ConnectionPool(database, max_idle=4)
+    async with pool.acquire() as connection:
         await connection.execute("SET default_transaction_read_only = on")
     with pytest.raises(StoreError, match="read-only"):
-        async with links.asking() as connection:
+        async with pool.acquire() as connection:
             await connection.execute("CREATE TABLE t ()")
-    async with links.asking() as connection:
+    async with pool.acquire() as connection:
         await connection.execute("CREATE TABLE t ()")
-    await links.close()
+    await pool.close()
 
 
 async def test_dates_are_read_whatever_the_database_is_set_to(database: str) -> None:
@@ -171,8 +170,8 @@ async def test_dates_are_read_whatever_the_database_is_set_to(database: str) -> 
         row = await (await other.execute("SELECT current_database()")).fetchone()
         assert row is not None
         await other.execute(f"ALTER DATABASE {row[0]} SET datestyle = 'German'")
-    links = Links(database, many=False)
-    async with links.asking() as connection:
+    pool = ConnectionPool(database)
+    async with pool.acquire() as connection:
         row = await (await connection.execute("SELECT '2026-01-02 03:04:05+00'::timestamptz")).fetchone()
         assert row == (datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),)
-    await links.close()
+    await pool.close()

@@ -1,11 +1,10 @@
-"""What gets into the way of a pool's traffic, such as locks of others: all else goes on, and nothing is forgotten."""
+"""What gets in the way of round trips, such as locks of other transactions: all else goes on, nothing is forgotten."""
 
 import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
 
 import psutil
 import psycopg
@@ -13,11 +12,14 @@ import pytest
 
 from aqueue.jobs.job import State
 from aqueue.jobs.spec import Defaults, JobSpec
-from aqueue.store.postgres import adding, schema, statements, traffic
-from aqueue.store.postgres.bookmarks import Bookmarks
-from aqueue.store.postgres.exchange import Exchange
-from aqueue.store.postgres.line import Line
-from aqueue.store.postgres.timekeeping import Clock
+from aqueue.store.postgres import insert, parameters, schema, statements
+from aqueue.store.postgres.database_clock import DatabaseClock
+from aqueue.store.postgres.in_flight import InFlight
+from aqueue.store.postgres.prepared import PreparedConnection
+from aqueue.store.postgres.promotion import Promotion
+from aqueue.store.postgres.rows import ClaimedJob
+from aqueue.store.postgres.scan_position import ScanPositions
+from aqueue.store.postgres.sweep import Sweep
 from tests.postgres.hosts import LEASE, Host, Hosts, eventually
 
 SOON = 5.0
@@ -28,7 +30,7 @@ SOON = 5.0
 def locked(hosts: Hosts, table: str, where: str = "true") -> Iterator[None]:
     """Rows that are locked during a `with` block."""
     with psycopg.connect(hosts.url) as connection:
-        connection.execute(f"SELECT FROM aqueue.{table} WHERE {where} FOR UPDATE")  # type: ignore[call-overload]
+        connection.execute(f"SELECT FROM aqueue.{table} WHERE {where} FOR UPDATE")
         yield
         connection.rollback()
 
@@ -119,7 +121,7 @@ def test_a_locked_job_that_is_due_keeps_nobody_busy(hosts: Hosts) -> None:
 
 
 @pytest.mark.parametrize("due", ["-62135596800", "1e300", "-1e300"])
-def test_a_notice_of_an_impossible_time_deafens_nobody(hosts: Hosts, due: str) -> None:
+def test_a_notification_of_an_impossible_time_keeps_no_later_one_from_any_pool(hosts: Hosts, due: str) -> None:
     host = seldom_looking(hosts)
     host.start()
     hosts.enqueue("true", run_at=datetime.min.replace(tzinfo=UTC))
@@ -137,40 +139,38 @@ def test_a_claim_is_not_undone_by_what_was_meant_for_the_one_before(hosts: Hosts
 
 
 async def _claim_twice(url: str) -> None:
-    bookmarks = Bookmarks(frozenset({"default"}))
+    positions = ScanPositions(frozenset({"default"}))
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-        with Line.opened(connection) as line:
+        with PreparedConnection.open(connection) as prepared:
 
-            async def claim() -> dict[str, Any]:
-                (row,) = await line.ask(statements.CLAIM, {"run": "r", **traffic.claim([1], bookmarks)})
-                return traffic.returned("r", [traffic.Held.of(row)])
+            async def claim() -> dict[str, str]:
+                (row,) = await prepared.execute(statements.CLAIM, {"run": "r", **parameters.claim([1], positions)})
+                assert isinstance(row, statements.Claimed)
+                return parameters.return_claimed("r", [ClaimedJob.from_row(row)])
+
+            async def returned(claimed: dict[str, str]) -> list[int]:
+                return [row.seq for row in await prepared.execute(statements.RETURN, claimed)]
 
             first = await claim()
-            assert [seq for seq, _ in await line.ask(statements.TAKE_BACK, first)] == [1]
+            assert await returned(first) == [1]
             second = await claim()
             assert first["tokens"] == second["tokens"]
-            assert await line.ask(statements.TAKE_BACK, first) == []
-            assert [seq for seq, _ in await line.ask(statements.TAKE_BACK, second)] == [1]
+            assert await returned(first) == []
+            assert await returned(second) == [1]
 
 
-class Counting(Exchange):
-    """Counts how often it is to look at everything."""
-
-    looks = 0
-
-    def sweep(self) -> None:
-        self.looks += 1
-
-
-async def test_many_looks_that_find_a_lock_ask_for_one_more(hosts: Hosts) -> None:
+async def test_many_sweeps_that_find_a_lock_ask_for_one_more(hosts: Hosts) -> None:
     async with await psycopg.AsyncConnection.connect(hosts.url, autocommit=True) as connection:
         await schema.prepare(connection)
-        ((job,), _) = await adding.add(connection, [JobSpec(command="true").with_defaults(Defaults(), "/")])
-        exchange = Counting("r", frozenset(), Clock(), announce=print, late=print, safe=lambda: True)
-        exchange._locked = {job.seq}
-        with locked(hosts, "job_active"), Line.opened(connection) as line:
+        ((job,), _) = await insert.add_jobs(connection, [JobSpec(command="true").with_defaults(Defaults())])
+        requests: list[None] = []
+        in_flight, positions = InFlight(), ScanPositions(frozenset())
+        in_flight.locked = {job.seq}
+        promotion = Promotion(DatabaseClock(), lambda: None)
+        sweep = Sweep("r", in_flight, positions, promotion, lambda: requests.append(None))
+        with locked(hosts, "job_active"), PreparedConnection.open(connection) as prepared:
             for _ in range(10):
-                await exchange._look_at_everything(line)
+                await sweep.run(prepared)
         await asyncio.sleep(1.5)
-        assert exchange.looks == 1
-        exchange.close()
+        assert len(requests) == 1
+        sweep.close()

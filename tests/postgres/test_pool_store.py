@@ -12,31 +12,34 @@ import pytest
 
 from aqueue.errors import InvalidRequest, StoreError
 from aqueue.jobs.job import Job, Outcome, State, utc_now
-from aqueue.jobs.spec import Defaults, JobSpec
+from aqueue.jobs.spec import Defaults, JobSpec, NewJob
 from aqueue.settings.config import Config
-from aqueue.store.open import open_store
-from aqueue.store.postgres import steering
-from aqueue.store.protocol import Query, Store
+from aqueue.store.open import open_pool_store, open_store
+from aqueue.store.postgres import actions
+from aqueue.store.postgres.statement import Statement
+from aqueue.store.protocol import PoolStore, Query
 from tests import databases
 from tests.postgres.hosts import PATIENCE
 
 SUCCESS = Outcome(exit_code=0)
 
 
-def spec(**fields: object) -> JobSpec:
+def spec(**fields: object) -> NewJob:
     return JobSpec(**{"command": "true", **fields}).with_defaults(Defaults(max_retries=0))  # type: ignore[arg-type]
 
 
-async def open_pool(stack: AsyncExitStack, url: str, folder: Path) -> Store:
-    return await stack.enter_async_context(open_store(Config(url, directory=str(folder), lease=6)))
+async def open_pool(stack: AsyncExitStack, url: str, folder: Path) -> PoolStore:
+    store = open_pool_store(Config(url, directory=str(folder), lease=6))
+    await stack.enter_async_context(store)
+    return store
 
 
-async def open_pools(stack: AsyncExitStack, url: str, folder: Path, count: int) -> list[Store]:
+async def open_pools(stack: AsyncExitStack, url: str, folder: Path, count: int) -> list[PoolStore]:
     """So many pools, all started at once."""
     return await asyncio.gather(*(open_pool(stack, url, folder / str(number)) for number in range(count)))
 
 
-async def work(store: Store, slot: int, done: list[Job]) -> None:
+async def work(store: PoolStore, slot: int, done: list[Job]) -> None:
     while True:
         job = await store.claim(slot)
         done.append(job)
@@ -102,24 +105,23 @@ async def test_a_job_for_later_is_claimed_on_time_by_any_pool(database: str, tmp
             assert timedelta(0) <= begun - job.due_at < timedelta(seconds=0.3)
 
 
-async def test_a_notice_that_is_lost_costs_at_most_a_sweep(database: str, tmp_path: Path) -> None:
+async def test_a_notification_that_is_lost_costs_at_most_a_sweep(database: str, tmp_path: Path) -> None:
     async with asyncio.timeout(PATIENCE), AsyncExitStack() as stack:
         (store,) = await open_pools(stack, database, tmp_path, 1)
         claim = asyncio.create_task(store.claim(1))
         await store.add([spec(delay=3600)])
         async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
-            await connection.execute("UPDATE aqueue.job_active SET ready = true")  # of which nobody tells
+            await connection.execute("UPDATE aqueue.job_active SET ready = true")  # which nothing announces
         async with asyncio.timeout(8):
             await claim
 
 
-async def test_cancels_that_come_while_pools_claim_disturb_nobody(database: str, tmp_path: Path) -> None:
-    reports: list[str] = []
+async def test_cancels_that_come_while_pools_claim_disturb_nobody(
+    database: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     done: list[Job] = []
     async with asyncio.timeout(PATIENCE), AsyncExitStack() as stack:
         stores = await open_pools(stack, database, tmp_path, 3)
-        for store in stores:
-            store.report = reports.append
         for _ in range(10):
             jobs = await stores[0].add([spec() for _ in range(20)])
             tasks = [asyncio.create_task(work(store, slot, done)) for store in stores for slot in (1, 2)]
@@ -132,15 +134,16 @@ async def test_cancels_that_come_while_pools_claim_disturb_nobody(database: str,
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        assert reports == []
+        assert caplog.records == []
         assert len({job.id for job in done}) == len(done)
 
 
 async def test_a_job_that_is_retried_while_it_expires_stays(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held_up = steering._EXPIRE.replace("WHERE state", "WHERE (SELECT count(pg_advisory_xact_lock(1))) = 1 AND state")
-    monkeypatch.setattr(steering, "_EXPIRE", held_up)
+    expire = actions._EXPIRE
+    held_up = expire.text.replace("WHERE state", "WHERE (SELECT count(pg_advisory_xact_lock(1))) = 1 AND state")
+    monkeypatch.setattr(actions, "_EXPIRE", Statement(held_up, expire.row))
     gone: list[str] = []
     async with asyncio.timeout(PATIENCE), AsyncExitStack() as stack:
         (store,) = await open_pools(stack, database, tmp_path, 1)
@@ -179,9 +182,9 @@ async def test_a_database_whose_encoding_has_not_every_character_is_refused(
     make_database: Callable[[str], str], tmp_path: Path
 ) -> None:
     url = make_database("LATIN1")
-    for serve in (True, False):
+    for open_either in (open_pool_store, open_store):
         with pytest.raises(StoreError, match=r"encoding LATIN1, .* with UTF8 or SQL_ASCII$"):
-            async with open_store(Config(url, directory=str(tmp_path / "new")), serve=serve):
+            async with open_either(Config(url, directory=str(tmp_path / "new"))):
                 pass
     with psycopg.connect(url) as connection:
         assert connection.execute("SELECT to_regclass('aqueue.version')").fetchone() == (None,)
@@ -190,7 +193,7 @@ async def test_a_database_whose_encoding_has_not_every_character_is_refused(
 async def test_a_database_without_an_encoding_takes_every_character(
     make_database: Callable[[str], str], tmp_path: Path
 ) -> None:
-    async with open_store(Config(make_database("SQL_ASCII"), directory=str(tmp_path / "new"))) as store:
+    async with open_pool_store(Config(make_database("SQL_ASCII"), directory=str(tmp_path / "new"))) as store:
         await store.add([spec(id="a", command="echo \N{SNOWMAN}é")])
         assert (await store.get("a")).command == "echo \N{SNOWMAN}é"
 
@@ -200,9 +203,9 @@ async def test_a_database_that_is_newer_than_the_program_is_refused(database: st
         await open_pools(stack, database, tmp_path, 1)
     async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
         await connection.execute("UPDATE aqueue.version SET version = 1000")
-    for serve in (True, False):
+    for open_either in (open_pool_store, open_store):
         with pytest.raises(StoreError, match="version 1000, and this aqueue knows"):
-            async with open_store(Config(database, directory=str(tmp_path / "new")), serve=serve):
+            async with open_either(Config(database, directory=str(tmp_path / "new"))):
                 pass
 
 
