@@ -28,7 +28,8 @@ from aqueue.cli import COMMANDS
 from aqueue.errors import BY_KIND
 from aqueue.jobs.job import Job, State, utc_now
 from aqueue.jobs.spec import FIELDS
-from aqueue.settings.config import SETTINGS, Config
+from aqueue.settings.config import Config
+from aqueue.settings.declarations import SETTINGS
 
 README = Path(__file__).parent.parent / "README.md"
 TEXT = README.read_text("utf-8")
