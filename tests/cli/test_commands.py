@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from aqueue.settings.config import SETTINGS
+from aqueue.settings.declarations import SETTINGS
 
 from .conftest import Cli
 

@@ -48,6 +48,7 @@ def test_a_newer_database_is_refused(shared: Cli) -> None:
         assert "is of version 99" in shared.refused(*command, status=5)
 
 
+@pytest.mark.slow
 async def test_an_older_database_is_brought_to_this_version_with_its_jobs(
     shared: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,6 +135,7 @@ def test_what_another_host_printed_is_told_to_be_there(
     assert (shared("logs", "short").stdout, shared("logs", "short").stderr) == ("short\n", "")
 
 
+@pytest.mark.slow
 def test_a_password_is_never_shown(cli: Cli) -> None:
     cli.environ["AQUEUE_STORE"] = "postgresql://me:sesame@127.0.0.1:1/db?password=sesame&sslpassword=sesame"
     for command in (("status",), ("enqueue", "true"), ("worker", "start"), ("store", "init"), ("doctor",)):
@@ -173,6 +175,7 @@ def test_bytes_that_are_no_text_are_told_to_be_elsewhere(
     assert f"byte for byte is on {socket.gethostname()}" in logs.stderr
 
 
+@pytest.mark.slow
 def test_doctor_finds_what_nobody_has_and_what_cannot_be_read(shared: Cli) -> None:
     shared("store", "init")
     shared("enqueue", "true", "--id", "a")
