@@ -56,14 +56,14 @@ def enqueue(
 
     The words after -- are a program and its arguments: aqueue enqueue -- ffmpeg -i 'my film.mp4' out.webm
     """
-    given = given_fields(fields)
+    options = given_fields(fields)
     loaded = context.settings(ctx)
     cwd = os.getcwd()
 
     def complete(spec: JobSpec) -> NewJob:
-        return (_filled(spec, given) if given else spec).with_defaults(loaded.config, cwd)
+        return (_with_options(spec, options) if options else spec).with_defaults(loaded.config, cwd)
 
-    source = _source(ctx.meta.get("words"), job, command, file, complete, single="id" in given)
+    source = _source(ctx.meta.get("words"), job, command, file, complete, single="id" in options)
     with context.connect(ctx, loaded) as client:
         queued = list(client.jobs(_requests(source, if_absent)))
         wait = wait and bool(queued)  # to wait for no ids is to wait for every job
@@ -80,12 +80,12 @@ def enqueue(
             raise typer.Exit(next((output.exit_status(job) for job in queued if job.state is not State.COMPLETED), 0))
 
 
-def _filled(spec: JobSpec, given: dict[str, Any]) -> JobSpec:
+def _with_options(spec: JobSpec, options: dict[str, Any]) -> JobSpec:
     """`spec` with what the options say. Raises `InvalidJob` where both of them say it."""
-    for name in given:
+    for name in options:
         if getattr(spec, name) != getattr(_OPEN, name):
             raise InvalidJob(f"{name} is given twice, by the job and by an option: give it once")
-    return replace(spec, **given)
+    return replace(spec, **options)
 
 
 def _source(

@@ -86,21 +86,21 @@ def _raw_items(data: bytes, error: Exception) -> list[msgspec.Raw]:
 def explain(data: bytes, error: Exception) -> str:
     """Why `data` is no job, in one line."""
     try:
-        given: Any = msgspec.json.decode(data)
+        decoded: Any = msgspec.json.decode(data)
     except UNREADABLE as broken:
         why = "not valid UTF-8" if isinstance(broken, UnicodeDecodeError) else f"not valid JSON: {_lower(str(broken))}"
         return f"{why} (a shell command that starts with {{ or [ goes after --command)"
-    if not isinstance(given, dict):
-        return f"a job must be a JSON object, not {shown(given)}"
-    for name in given:
+    if not isinstance(decoded, dict):
+        return f"a job must be a JSON object, not {shown(decoded)}"
+    for name in decoded:
         if name in _SET_BY_AQUEUE:
             return f"{name} cannot be given: aqueue sets it itself; aqueue import takes whole records"
         if name not in FIELDS:
             return f"unknown field {name[:100]!r}: allowed are {', '.join(FIELDS)}"
-    if "command" not in given:
+    if "command" not in decoded:
         return "command is missing: it must be a shell command line"
     try:
-        JobSpec(**given).with_defaults(Defaults(), "/")
+        JobSpec(**decoded).with_defaults(Defaults(), "/")
     except InvalidJob as wrong:
         return str(wrong)
     return str(error)  # of a key that stands there twice, the last one counts

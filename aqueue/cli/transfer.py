@@ -52,17 +52,17 @@ def import_jobs(
 def read_records(data: bytes, name: str, defaults: Defaults) -> list[Job]:
     """The jobs that a file's records describe. Raises `InvalidJob` or `DuplicateJob`."""
     try:
-        given: Any = msgspec.json.decode(data)
+        decoded: Any = msgspec.json.decode(data)
     except UNREADABLE as error:
         raise InvalidJob(f"{name}: not valid JSON: {error}") from None
-    if isinstance(given, dict) and isinstance(given.get("jobs"), list | dict):
-        given = given["jobs"]
-    if isinstance(given, dict):
-        given = [{"id": key, **value} if isinstance(value, dict) else value for key, value in given.items()]
-    if not isinstance(given, list):
+    if isinstance(decoded, dict) and isinstance(decoded.get("jobs"), list | dict):
+        decoded = decoded["jobs"]
+    if isinstance(decoded, dict):
+        decoded = [{"id": key, **value} if isinstance(value, dict) else value for key, value in decoded.items()]
+    if not isinstance(decoded, list):
         raise InvalidJob(f"{name}: must be a JSON array of records, or an object of records by id")
     now = utc_now()
-    jobs = [_job(record, f"{name}, record {number}", defaults, now) for number, record in enumerate(given, 1)]
+    jobs = [_job(record, f"{name}, record {number}", defaults, now) for number, record in enumerate(decoded, 1)]
     twice = first_duplicate(job.id for job in jobs)
     if twice is not None:
         raise DuplicateJob(f"{name}: id {printable(twice)} occurs twice: nothing was imported")

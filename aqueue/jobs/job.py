@@ -77,8 +77,8 @@ class Job(PlainFields, frozen=True, gc=False, omit_defaults=True, tag_field="typ
     """A job as it stands after its latest change: the fields that were asked for, and what became of it.
 
     `seq` is its number in order of arrival and never used again; files are named by it. `run_at` is None
-    for as soon as possible; `delay` is how many seconds before `run_at` it was put in line, None where a time
-    by the wall clock was asked for. `stdout` and `stderr` are what the latest attempt printed (its tail where
+    for as soon as possible; `delay` is how many seconds before `run_at` it was queued, None where a time by the
+    wall clock was asked for. `stdout` and `stderr` are what the latest attempt printed (its tail where
     it is long); they are None where the store was not asked for them. As JSON a job says that it is one, for a
     journal holds other records too.
     """
@@ -109,7 +109,7 @@ class Job(PlainFields, frozen=True, gc=False, omit_defaults=True, tag_field="typ
 
     @property
     def wait(self) -> float | None:
-        """How many seconds there were from when the job was put in line until it may start, whatever the wall
+        """How many seconds there were from when the job was queued until it may start, whatever the wall
         clock is set to; None if it is to start at a time by that clock."""
         if self.run_at is None:
             return 0.0

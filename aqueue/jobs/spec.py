@@ -24,8 +24,8 @@ class JobSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     """What somebody asks for: a shell command, and how to run it.
 
     A duration is seconds, a `timedelta`, or text such as "5m". `run_at` is a `datetime` with a zone, or text in ISO
-    form, which is local time where it names no zone. `cwd` is relative to the current directory of whoever asks.
-    What is not given comes from the settings (for `id`: a new unique one is made). A `timeout` of None or 0 is no
+    form, which is local time where it names no zone. `cwd` is relative to the current directory of the caller.
+    What is left out comes from the settings (for `id`: a new unique one is made). A `timeout` of None or 0 is no
     limit, whatever the settings say.
     """
 
@@ -64,7 +64,7 @@ class JobSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     tags: Annotated[Names, Field("names", "A tag to find it by; may be repeated.", option="--tag", metavar="TAG")] = ()
 
     def with_defaults(self, defaults: "Defaults", cwd: str | None = None) -> "NewJob":
-        """This spec, checked, with every gap filled from `defaults`; `cwd` is the directory of whoever asks.
+        """This spec, checked, with every gap filled from `defaults`; `cwd` is the current directory of the caller.
 
         Raises `InvalidJob`, naming the field and what is allowed.
         """
@@ -77,8 +77,8 @@ FIELDS: dict[str, Field] = {name: hint.__metadata__[0] for name, hint in JobSpec
 
 
 class Defaults(msgspec.Struct, frozen=True, kw_only=True):
-    """What a job gets where its spec is silent, unless the settings say something else. It is copied to the job, so a
-    setting that is changed later does not concern it. `timeout` and `backoff_max` are seconds."""
+    """What a job gets for what its spec leaves out, unless the settings say something else. It is copied to the job, so
+    that a later change of the settings does not concern it. `timeout` and `backoff_max` are seconds."""
 
     queue: str = "default"
     max_retries: int = 3
@@ -149,7 +149,7 @@ def _checked(job: JobSpec | NewJob, declared: Declared, cwd: str | None = None) 
                 if cwd is not None and field.kind == "directory" and not os.path.isabs(value):
                     value = os.path.normpath(os.path.join(cwd, value))
                 values[name] = convert(name, field, value)
-    except TypeError:  # the type of a value is told by what converts it, at no cost where it is right
+    except TypeError:  # what converts a value raises it: a check before would slow down every batch
         raise wrong_type(name, FIELDS[name], value) from None
     if "delay" in values and "run_at" in values:
         raise InvalidJob("delay and run_at both say when to start: give one of them")
