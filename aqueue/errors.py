@@ -1,8 +1,10 @@
 """Every error a user can meet, each with the exit status its command ends with.
 
-A message says what happened, to what, and what to do next: the command line prints it as one line,
-an application catches it by type.
+A message says what happened, to what, and what to do next: the command line prints it as one line, an application
+catches it by its type.
 """
+
+from collections.abc import Iterator
 
 import msgspec
 
@@ -16,20 +18,18 @@ def printable(text: str) -> str:
 
 
 class AqueueError(Exception):
-    """What all errors of aqueue have in common.
-
-    `exit_code` is the exit status of the command line, `kind` the name an error has on the wire.
-    """
+    """What all errors of aqueue have in common: `exit_code` is the exit status of a command that ends with it."""
 
     exit_code = 1
 
     @property
     def kind(self) -> str:
+        """The name of the error in the protocol."""
         return type(self).__name__
 
 
 class InvalidJob(AqueueError):
-    """A job as asked for cannot be: the message names the field and what is allowed."""
+    """A job cannot be as it was given: the message names the field and what is allowed."""
 
     exit_code = 2
 
@@ -41,7 +41,7 @@ class InvalidConfig(AqueueError):
 
 
 class InvalidRequest(AqueueError):
-    """A question that makes no sense to the queue, or not in the job's present state."""
+    """The queue cannot do what it was asked for, or not in the job's present state."""
 
     exit_code = 2
 
@@ -59,7 +59,7 @@ class UnknownJob(AqueueError):
 
 
 class StoreError(AqueueError):
-    """The store cannot be read or written; what was asked for did not happen."""
+    """The store cannot be read or written; the request was not carried out."""
 
     exit_code = 5
 
@@ -81,25 +81,16 @@ class PoolGone(AqueueError):
 
 
 class WaitTimeout(AqueueError):
-    """What was waited for did not come in time."""
+    """What was waited for did not happen in time."""
 
     exit_code = 124
 
 
-BY_KIND: dict[str, type[AqueueError]] = {
-    error.__name__: error
-    for error in (
-        AqueueError,
-        InvalidJob,
-        InvalidConfig,
-        InvalidRequest,
-        DuplicateJob,
-        UnknownJob,
-        StoreError,
-        DamagedStore,
-        PoolRunning,
-        PoolGone,
-        WaitTimeout,
-    )
-}
-"""Errors by their name on the wire, for the side that raises them again."""
+def _with_subclasses(error: type[AqueueError]) -> Iterator[type[AqueueError]]:
+    yield error
+    for subclass in error.__subclasses__():
+        yield from _with_subclasses(subclass)
+
+
+BY_KIND = {error.__name__: error for error in _with_subclasses(AqueueError)}
+"""Every error by its name in the protocol, for the side that raises it again."""

@@ -6,7 +6,7 @@ Out: `3 min ago`, `in 5 s`, `1.2 s`. Inside aqueue a duration is seconds and a t
 
 import math
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 DURATION_RULE = "seconds, or a duration such as 250ms, 10s, 5m, 1h30m, 7d"
@@ -33,14 +33,33 @@ def parse_duration(text: str) -> float:
 
 
 def parse_time(text: str) -> datetime:
-    """Return the time that ISO `text` says, in UTC; without a zone it is local time.
+    """Return the time that ISO `text` says, in UTC; without a zone it is local time (see `from_local`).
 
     Raises `ValueError` saying what is allowed.
     """
     try:
-        return datetime.fromisoformat(text.strip()).astimezone(UTC)
+        time = datetime.fromisoformat(text.strip())
+        return from_local(time) if time.tzinfo is None else time.astimezone(UTC)
     except (ValueError, OverflowError, OSError):
         raise ValueError("must be a time such as 2026-12-01T03:00 (local) or 2026-12-01T03:00:00Z") from None
+
+
+def from_local(time: datetime) -> datetime:
+    """Return the moment, in UTC, at which local clocks show the naive `time`.
+
+    Where the clocks are set back they show it twice: the first time counts. Where they are set forward they may never
+    show it: then it is the moment of the change, as in Debian's cron. Raises `OverflowError`, `OSError` for a time
+    that the system cannot convert.
+    """
+    first = time.replace(fold=0).astimezone(UTC)
+    if first.astimezone().replace(tzinfo=None, fold=0) == time.replace(fold=0):
+        return first
+    before, after = sorted((first, time.replace(fold=1).astimezone(UTC)))
+    offset = before.astimezone().utcoffset()
+    while after - before > timedelta(seconds=1):  # the change is between them: look for its second
+        middle = before + (after - before) / 2
+        before, after = (middle, after) if middle.astimezone().utcoffset() == offset else (before, middle)
+    return after.replace(microsecond=0)
 
 
 def span(seconds: float) -> str:

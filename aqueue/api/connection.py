@@ -2,24 +2,24 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from contextlib import aclosing, suppress
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Self
 
 from aqueue.api.queue import Queue
-from aqueue.control import local, requests, wire
-from aqueue.control.requests import Jobs, Part, Request
-from aqueue.errors import PoolGone, PoolRunning
+from aqueue.control import async_transport, contention, local
+from aqueue.control.requests import Jobs, Part, Request, Watch
+from aqueue.errors import PoolRunning
 from aqueue.jobs.job import Job
 from aqueue.settings.config import Config, load_config, with_overrides
-from aqueue.system import platform
-
-_LET_GO = 0.02
-"""Seconds between looks whether whoever holds the store has let go or opened a door."""
 
 
 class Connection(Queue):
-    """A queue's store from a program without workers: asks the pool that runs, else opens the store itself."""
+    """A queue from a program without workers: it asks the running pool, or where none runs opens the store itself.
+
+    Nothing is held between two calls: a connection may outlive any pool.
+    """
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -28,67 +28,42 @@ class Connection(Queue):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Nothing is held between two questions."""
+        """Nothing is held between two calls."""
 
-    async def events(self) -> AsyncIterator[Job]:
-        """Every change of state from now on, until the pool stops. Raises `InvalidRequest` without a pool."""
-        async for part in self._ask(requests.Watch()):
-            if isinstance(part, Jobs):
-                for job in part.jobs:
-                    yield job
+    async def events(self) -> AsyncGenerator[Job, None]:
+        """See `Queue.events`: changes are seen from the moment in which the first one is awaited.
 
-    async def _ask(self, *parts: Request) -> AsyncIterator[Part]:
+        Raises `InvalidRequest` if no pool is running, or if the reader falls 10,000 changes behind; `PoolGone` if the
+        pool dies.
+        """
+        async with aclosing(self._ask(Watch())) as parts:
+            async for part in parts:
+                if isinstance(part, Jobs):
+                    for job in part.jobs:
+                        yield job
+
+    async def _ask(self, *messages: Request) -> AsyncGenerator[Part, None]:
+        deadline = time.monotonic() + contention.TIMEOUT
         while True:
-            line = await self._greeted()
-            if line is not None:
+            transport = await async_transport.connect(self.config.folder)
+            if transport is not None:
                 break
             try:
-                async with aclosing(local.answer(self.config, parts)) as answers:
-                    async for answer in answers:
-                        yield answer
-            except PoolRunning:  # a pool that will open its door, or a command that lets go soon
-                await asyncio.sleep(_LET_GO)
+                async with aclosing(local.answer(self.config, messages)) as parts:
+                    async for part in parts:
+                        yield part
+            except PoolRunning:
+                if time.monotonic() > deadline:
+                    raise contention.unresponsive(self.config.folder) from None
+                await asyncio.sleep(contention.POLL_INTERVAL)
                 continue
             return
-        reader, writer = line
         try:
-            with suppress(ConnectionError):  # the pool says why, if it can, in what it sent before
-                for part in parts:
-                    writer.writelines(wire.pack_parts(part))
-                    await writer.drain()
-            while not isinstance(reply := await _receive(reader), requests.Done):
-                if isinstance(reply, requests.Failed):
-                    raise wire.raised(reply)
-                if not isinstance(reply, requests.Hello):
-                    yield reply
+            await transport.send(messages)
+            async for part in transport.answer():
+                yield part
         finally:
-            writer.close()
-
-    async def _greeted(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
-        """A connection to the running pool, None if there is none, or it is just leaving."""
-        path = str(platform.socket_path(self.config.folder))
-        try:
-            reader, writer = await asyncio.open_unix_connection(path)
-        except (FileNotFoundError, ConnectionRefusedError):
-            return None
-        try:
-            writer.write(wire.pack(requests.Hello()))
-            wire.check_hello(await _receive(reader))
-        except PoolGone:
-            writer.close()
-            return None
-        except BaseException:
-            writer.close()
-            raise
-        return reader, writer
-
-
-async def _receive(reader: asyncio.StreamReader) -> requests.Reply:
-    try:
-        (length,) = wire.LENGTH.unpack(await reader.readexactly(wire.LENGTH.size))
-        return wire.unpack_reply(await reader.readexactly(length))
-    except (asyncio.IncompleteReadError, ConnectionError):
-        raise PoolGone("the pool went away before it answered") from None
+            transport.close()
 
 
 def connect(store: str | os.PathLike[str] | None = None, *, config: Config | None = None) -> Connection:

@@ -3,8 +3,6 @@
 import os
 from typing import TYPE_CHECKING, Any
 
-from msgspec.structs import replace
-
 from aqueue.jobs.job import Job
 from aqueue.jobs.spec import JobSpec
 from aqueue.settings.config import Config, load_config
@@ -27,14 +25,12 @@ async def enqueue_in(
     job when the transaction commits. Raises `InvalidJob`, `DuplicateJob` (what else is in the transaction stays), and
     what psycopg raises.
     """
-    from aqueue.store.postgres import adding, borrowed
+    from aqueue.store.postgres import insert
 
     settings = load_config().config if config is None else config
-    spec = JobSpec(command=job, **fields) if isinstance(job, str) else job
-    if spec.cwd is not None:
-        spec = replace(spec, cwd=os.path.join(os.getcwd(), spec.cwd))
-    await borrowed.begin(connection)
+    spec = job if isinstance(job, JobSpec) else JobSpec(command=job, **fields)
+    await insert.begin_transaction(connection)
     async with connection.transaction():  # within an open one a savepoint
-        new = spec.with_defaults(settings.job_defaults(os.getcwd()))
-        made, _ = await adding.add(borrowed.plain(connection), [new])
+        new = spec.with_defaults(settings, os.getcwd())
+        made, _ = await insert.add_jobs(connection, [new])
     return made[0]

@@ -1,42 +1,33 @@
-"""Workers over a store inside an asyncio application: the pool's life, from the lock to the last result.
+"""A pool inside an asyncio application: workers over a store, from the lock to the last result.
 
-It opens the store, recovers what an earlier pool left, opens its door to other terminals, works, and closes all
-that again, in whichever way its block is left.
+Its life has three steps. Startup opens the store, recovers what an earlier pool left, and opens the control socket to
+other terminals; the main loop works until the pool is stopped; shutdown closes all that again, in whichever way the
+block is left.
 """
 
 import asyncio
-import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
 from typing import Self
 
-import msgspec
 from anyio import CancelScope
 
+from aqueue.api.pool_run import PoolRun, enter_store
 from aqueue.api.queue import Queue
-from aqueue.attempts.files import AttemptFiles
-from aqueue.control.client import registered_pool
+from aqueue.control.assembly import BatchAssembler
 from aqueue.control.requests import Part, Request
-from aqueue.control.server import Server
-from aqueue.control.service import Session
-from aqueue.errors import PoolGone, PoolRunning, StoreError
+from aqueue.errors import PoolGone
+from aqueue.jobs.fields import check_name
 from aqueue.jobs.job import Job, utc_now
-from aqueue.jobs.spec import check_name
 from aqueue.pool.workers import Workers
 from aqueue.settings import store_url
 from aqueue.settings.config import Config, load_config, with_overrides
-from aqueue.store.open import open_pool_store
 from aqueue.store.pool_info import PoolInfo
-from aqueue.store.protocol import PoolStore
 from aqueue.store.subscriptions import Subscribers, Subscription
-from aqueue.system import platform
-
-_log = logging.getLogger("aqueue")
-_LET_GO = 0.02
-"""Seconds between looks whether whoever holds the store has let go or opened a door."""
+from aqueue.system import control_socket_path
 
 
 class Pool(Queue):
@@ -64,22 +55,21 @@ class Pool(Queue):
         for name in queues:
             check_name("queue", name)
         self.queues = list(queues)
-        self._workers: Workers | None = None
-        self._session: Session | None = None
+        self._run: PoolRun | None = None
         self._task: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
         self._started_at = utc_now()
         self._stop: dict[str, bool] | None = None
-        self._changes: list[Subscription] = []
+        self._subscriptions: list[Subscription] = []
         self._subscribers = Subscribers()
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._serve(), name="aqueue pool")
+        self._task = asyncio.create_task(self._live(), name="aqueue pool")
         ready = asyncio.create_task(self._ready.wait())
         try:
             await asyncio.wait({ready, self._task}, return_when=asyncio.FIRST_COMPLETED)
         except BaseException:
-            await self._end(now=True)
+            await self._stop_and_wait(now=True)
             raise
         finally:
             ready.cancel()
@@ -90,14 +80,17 @@ class Pool(Queue):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._end(now=kind is not None)
+        await self._stop_and_wait(now=kind is not None)
 
     @property
     def workers(self) -> Workers:
         """The running workers. Raises `PoolGone` outside the block."""
-        if self._workers is None:
+        return self._current_run().workers
+
+    def _current_run(self) -> PoolRun:
+        if self._run is None:
             raise PoolGone("the pool is not running")
-        return self._workers
+        return self._run
 
     @property
     def info(self) -> PoolInfo:
@@ -108,7 +101,7 @@ class Pool(Queue):
             workers=self.config.workers,
             queues=self.queues,
             store=store_url.redacted(self.config.store),
-            socket=str(platform.socket_path(self.config.folder)),
+            socket=str(control_socket_path(self.config.folder)),
             stopping=self._stop is not None,
             host=socket.gethostname(),
             folder=str(self.config.folder),
@@ -119,13 +112,13 @@ class Pool(Queue):
 
         Asked for before the block is entered, it also tells of jobs whose end an earlier pool did not see.
         """
-        changes = Subscription(self._subscribers.subscribe)
-        self._changes.append(changes)
-        return aiter(changes)
+        subscription = Subscription(self._subscribers.subscribe)
+        self._subscriptions.append(subscription)
+        return aiter(subscription)
 
     async def drain(self) -> None:
         """Return when no job is due, running or waiting for a retry (or the pool has stopped)."""
-        drained = asyncio.create_task(self.workers.store.wait_drained())
+        drained = asyncio.create_task(self._current_run().store.wait_drained())
         assert self._task is not None
         try:
             await asyncio.wait({drained, self._task}, return_when=asyncio.FIRST_COMPLETED)
@@ -141,20 +134,20 @@ class Pool(Queue):
 
     def request_stop(self, *, now: bool = False, leave_running: bool = False) -> None:
         """Begin to stop: nothing more is claimed. `now` gives running commands no grace, `leave_running` lets
-        them go on for the next pool to adopt. May be called again to hurry."""
+        them run on for the next pool to adopt. May be called again to hurry."""
         self._stop = {"now": now, "leave_running": leave_running}
-        if self._workers is not None:
-            self._workers.stop(**self._stop)
+        if self._run is not None:
+            self._run.workers.stop(**self._stop)
 
-    def cancel_running(self, name: str) -> None:
-        """End the command of job `name`, which somebody cancelled on another host."""
-        if self._workers is not None:
-            self._workers.cancel_running(name)
+    def cancel_running(self, job_id: str) -> None:
+        """End the command of a job that somebody cancelled on another host."""
+        if self._run is not None:
+            self._run.workers.cancel_running(job_id)
 
     def end_running(self, reason: str) -> None:
         """End the commands that run, which counts as an interruption; the pool goes on."""
-        if self._workers is not None:
-            self._workers.runner.interrupt_all(reason)
+        if self._run is not None:
+            self._run.runner.interrupt_all(reason)
 
     async def stopped(self) -> None:
         """Return when the pool has stopped."""
@@ -164,82 +157,38 @@ class Pool(Queue):
     def configure(self, changed: Mapping[str, float | int | str | None]) -> None:
         """Take over settings, at once. Raises `InvalidConfig`."""
         self.config = with_overrides(self.config, changed)
-        self.workers.configure(self.config)
+        self._current_run().configure(self.config)
 
-    async def _ask(self, *parts: Request) -> AsyncIterator[Part]:
-        if self._session is None:
-            raise PoolGone("the pool is not running")
-        session = self.session()
-        for part in parts:
-            if session.hold(part):
+    async def _ask(self, *messages: Request) -> AsyncGenerator[Part, None]:
+        service, batches = self._current_run().service, BatchAssembler()
+        for message in messages:
+            request = batches.add(message)
+            if request is None:
                 await asyncio.sleep(0)  # a long batch is checked part by part, and others have their turn between
             else:
-                async for answer in session.answer(part):
-                    yield answer
+                async with aclosing(service.answer(request)) as parts:
+                    async for part in parts:
+                        yield part
 
-    def session(self) -> Session:
-        """A session for one more asker."""
-        return Session(self.workers.store, self.workers.files, self)
-
-    async def _serve(self) -> None:
-        """Open the store, recover, work, close: the pool's life."""
+    async def _live(self) -> None:
+        """The pool's life: startup, main loop, shutdown."""
         try:
             async with AsyncExitStack() as stack:
-                store = await self._take_store(stack)
+                store = await enter_store(self.config, frozenset(self.queues), self, stack)
                 store.subscribe(self._subscribers.publish_change)
-                files = AttemptFiles(self.config.folder, self.config.output_limit)
-                self._workers = Workers(store, files, self.config)
-                self._session = self.session()
+                run = self._run = PoolRun(store, self.config, self)
                 if self._stop is not None:
-                    self._workers.stop(**self._stop)
-                await self._workers.recover()
-                await self._work(self._workers)
-            files.close()
-            if not self._workers.runner.left:
-                files.drop_statuses({store.run_id})
-        finally:
-            self._session = self._workers = None
-            for changes in self._changes:
-                changes.end()
-
-    async def _work(self, workers: Workers) -> None:
-        folder = self.config.folder
-        registry = folder / "pool.json"
-        try:
-            registry.write_bytes(msgspec.json.encode(self.info))
-            registry.chmod(0o600)
-        except OSError as error:
-            raise StoreError(f"cannot write {registry}: {error.strerror}") from error
-        door = Server(platform.socket_path(folder), self.session)
-        try:
-            await door.open()
-            try:
+                    run.workers.stop(**self._stop)
+                await run.start_up(stack)
                 self._ready.set()
-                await workers.run(self.config.workers)
-            finally:
-                await door.close()
+                await run.main_loop()
+            run.clean_up()
         finally:
-            registry.unlink(missing_ok=True)
+            self._run = None
+            for subscription in self._subscriptions:
+                subscription.end()
 
-    async def _take_store(self, stack: AsyncExitStack) -> PoolStore:
-        """The store, entered in `stack`. A command may hold it for a moment, a pool for its lifetime."""
-        folder = self.config.folder
-        while True:
-            store = open_pool_store(self.config, frozenset(self.queues))
-            store.attach(self)
-            try:
-                await stack.enter_async_context(store)
-                return store
-            except PoolRunning:
-                line = platform.connect(platform.socket_path(folder))
-                if line is not None:
-                    line.close()
-                    pool = registered_pool(folder)
-                    who = f"pid {pool.pid}" if pool else "its pid is not known yet"
-                    raise PoolRunning(f"a pool ({who}) has the store {folder}: aqueue worker stop") from None
-                await asyncio.sleep(_LET_GO)
-
-    async def _end(self, *, now: bool) -> None:
+    async def _stop_and_wait(self, *, now: bool) -> None:
         """Stop, and return only when everything has ended, however often this is cancelled meanwhile."""
         assert self._task is not None
         cancelled: asyncio.CancelledError | None = None

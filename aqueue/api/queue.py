@@ -1,29 +1,36 @@
-"""What can be asked of a queue in an asyncio application: the questions of the command line, as coroutines."""
+"""A queue as an asyncio application sees it: the requests of the command line, as coroutines."""
 
 import asyncio
 import os
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+
+from msgspec import UNSET, UnsetType
 
 from aqueue.control import requests
+from aqueue.control.batches import JOBS_PER_REQUEST, enqueue_requests
 from aqueue.control.requests import Ids, Jobs, Overview, Part, Request
+from aqueue.jobs.fields import Directory, Environment, Names, Seconds, Time
 from aqueue.jobs.job import Job, State
-from aqueue.jobs.spec import JobSpec
+from aqueue.jobs.spec import JobSpec, NewJob
 from aqueue.settings.config import Config
-
-_PART = 1000
-"""How many jobs one message of a batch holds."""
 
 
 class Queue(ABC):
-    """What can be asked of a queue. Errors are `AqueueError`s; what was awaited is durable."""
+    """What `Pool` and `Connection` have in common. Errors are `AqueueError`s; what was awaited is durable."""
 
     config: Config
 
     @abstractmethod
-    def _ask(self, *parts: Request) -> AsyncIterator[Part]:
-        """The parts of the answer to a request, which may come in parts itself."""
+    def _ask(self, *messages: Request) -> AsyncGenerator[Part, None]:
+        """The parts of the answer to a request, of which a long batch has several messages."""
+
+    @abstractmethod
+    def events(self) -> AsyncIterator[Job]:
+        """Every change of a job's state from now on, once it is durable, in the order in which they happened.
+
+        The iteration ends when the pool that serves the queue has stopped.
+        """
 
     async def enqueue(
         self,
@@ -32,14 +39,16 @@ class Queue(ABC):
         id: str | None = None,  # noqa: A002 - the field's name everywhere else
         queue: str | None = None,
         priority: int = 0,
-        delay: float | None = None,
-        run_at: datetime | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109 - the command's, not this call's
+        delay: Seconds | None = None,
+        run_at: Time | None = None,
+        timeout: Seconds | UnsetType | None = UNSET,  # noqa: ASYNC109 - the command's, not this call's
         max_retries: int | None = None,
         backoff_base: float | None = None,
-        cwd: str | os.PathLike[str] | None = None,
-        env: Mapping[str, str] | None = None,
-        tags: Sequence[str] = (),
+        backoff_max: Seconds | None = None,
+        backoff_jitter: float | None = None,
+        cwd: Directory | None = None,
+        env: Environment | None = None,
+        tags: Names = (),
         if_absent: bool = False,
     ) -> Job:
         """Queue a shell command and return its job; see `JobSpec` for the fields.
@@ -56,28 +65,25 @@ class Queue(ABC):
             timeout=timeout,
             max_retries=max_retries,
             backoff_base=backoff_base,
-            cwd=None if cwd is None else os.path.join(os.getcwd(), cwd),
-            env=None if env is None else dict(env),
-            tags=tuple(tags),
+            backoff_max=backoff_max,
+            backoff_jitter=backoff_jitter,
+            cwd=cwd,
+            env=env,
+            tags=tags,
         )
         return (await self.enqueue_many([spec], if_absent=if_absent))[0]
 
     async def enqueue_many(self, jobs: Iterable[JobSpec | str], *, if_absent: bool = False) -> list[Job]:
         """Queue all of these or none, as one change; a string is a command."""
-        defaults = self.config.job_defaults(os.getcwd())
-        specs: list[JobSpec] = []
+        cwd = os.getcwd()
+        specs: list[NewJob] = []
         for job in jobs:
-            specs.append((JobSpec(command=job) if isinstance(job, str) else job).with_defaults(defaults))
-            if len(specs) % _PART == 0:
+            specs.append((job if isinstance(job, JobSpec) else JobSpec(command=job)).with_defaults(self.config, cwd))
+            if len(specs) % JOBS_PER_REQUEST == 0:  # others have a turn
                 await asyncio.sleep(0)
         if not specs:
             return []
-        starts = range(0, len(specs), _PART)
-        parts = [
-            requests.Enqueue(specs[start : start + _PART], if_absent, more=start + _PART < len(specs))
-            for start in starts
-        ]
-        return await self._jobs(*parts)
+        return await self._jobs(*enqueue_requests(specs, if_absent=if_absent))
 
     async def get(self, job_id: str) -> Job:
         """The job, with its output. Raises `UnknownJob`."""
@@ -124,7 +130,7 @@ class Queue(ABC):
     async def remove(self, *job_ids: str) -> list[str]:
         """Forget jobs and what they printed. Raises `UnknownJob`, `InvalidRequest` if one is running."""
         parts = [part async for part in self._ask(requests.Remove(list(job_ids)))]
-        return [name for part in parts if isinstance(part, Ids) for name in part.ids]
+        return [job_id for part in parts if isinstance(part, Ids) for job_id in part.ids]
 
-    async def _jobs(self, *parts: Request) -> list[Job]:
-        return [job async for part in self._ask(*parts) if isinstance(part, Jobs) for job in part.jobs]
+    async def _jobs(self, *messages: Request) -> list[Job]:
+        return [job async for part in self._ask(*messages) if isinstance(part, Jobs) for job in part.jobs]

@@ -1,4 +1,4 @@
-"""Processes that are not our children: what outlived its pool, what is left of a group, and when it ends.
+"""Orphans: processes of attempts whose pool is gone, so that they are nobody's children here.
 
 An attempt is recognised by the token in its environment, never by a process id alone.
 """
@@ -9,22 +9,21 @@ from typing import NamedTuple
 
 import psutil
 
-from aqueue.system import platform
-
-TOKEN = "AQUEUE_TOKEN"
+from aqueue.jobs.environment import TOKEN
 
 
 class Orphan(NamedTuple):
-    """What runs of an attempt of an earlier pool: the shell that will write its exit status, and all of it."""
+    """What still runs of an attempt."""
 
     shell: int | None
-    """It leads the attempt's process group, and its command line names the attempt; what the command started in
-    a session of its own does not."""
+    """The outer shell, which will write the exit status. It leads the attempt's process group, and its command line
+    names the attempt; a process that the command started in a session of its own does not. None if it is gone."""
     processes: list[int]
+    """All of it."""
 
 
 def find_orphans() -> dict[str, Orphan]:
-    """The processes of this user that run an attempt, by its token."""
+    """What runs of attempts as processes of this user, by token; that includes attempts of living pools."""
     found: dict[str, Orphan] = {}
     for process in psutil.process_iter():
         try:
@@ -51,24 +50,8 @@ def group_members(group: int) -> list[int]:
     return members
 
 
-async def process_ended(pid: int) -> None:
-    """Return when process `pid`, which need not be a child, has ended; at once if there is none."""
-    try:
-        fd = platform.exit_descriptor(pid)
-    except ProcessLookupError:
-        return
-    loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
-    loop.add_reader(fd, ended.set)
-    try:
-        await ended.wait()
-    finally:
-        loop.remove_reader(fd)
-        os.close(fd)
-
-
 def disown(process: asyncio.subprocess.Process) -> None:
-    """Keep asyncio from killing a child that is left running: it does so when the loop closes."""
+    """Keep asyncio from killing a child that is left running, which it does when the loop closes."""
     transport = process._transport  # type: ignore[attr-defined]
     popen = transport.get_extra_info("subprocess")
     if popen.returncode is None:

@@ -1,8 +1,8 @@
-"""One attempt: start the command, capture its output, limit its time, end its process group.
+"""Runs attempts: start the command, capture its output, limit its time, end its process group.
 
-Output goes straight to files, never through the event loop, so it survives the pool and has any size. The exit
-status is also written by the shell that runs the command (`platform.shell_line`), where a later pool finds it
-if this one is gone. A command that outlived its pool is adopted, and from then on treated like any other.
+Output goes straight to files, never through the event loop, so it survives the pool and has any size. The exit status
+is also written by the shell that runs the command (`aqueue.attempts.shell`), where a later pool finds it if this one is
+gone. A command that outlived its pool is adopted, and from then on treated like any other.
 """
 
 import asyncio
@@ -12,148 +12,151 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from msgspec.structs import replace
 
-from aqueue.attempts import files
-from aqueue.attempts.orphans import TOKEN, disown, find_orphans, group_members, process_ended
+from aqueue.attempts import shell
+from aqueue.attempts.files import AttemptFiles
+from aqueue.attempts.orphans import disown, find_orphans, group_members
 from aqueue.attempts.running import RunningAttempt
+from aqueue.attempts.shell import ShellExit, StatusReport
+from aqueue.attempts.status_file import StatusFile
+from aqueue.jobs.environment import attempt_variables
 from aqueue.jobs.job import Job, Outcome
 from aqueue.settings.config import Config
-from aqueue.system import platform
+from aqueue.system import KILL, process_age, wait_for_exit
 
-_TRUNCATE_EVERY = 1000
-_STOPPED = "interrupted: the pool was stopped"
+_POOL_STOPPED = "interrupted: the pool was stopped"
 _MARKED = "interrupted: its pool was stopped, was gone, or could not reach the database"
+_POOL_GONE = "ended: its pool was gone"
+_LOST = "lost with its pool, and nothing tells how it ended"
 
 
 class Runner:
     """Runs the attempts of one pool."""
 
-    def __init__(self, run: str, attempt_files: files.AttemptFiles, config: Config) -> None:
+    def __init__(self, run: str, files: AttemptFiles, config: Config) -> None:
         """`run` names this pool among all that ever served the store."""
-        self.run_id = run
-        self.files = attempt_files
+        self.files = files
         self.config = config
         self.running: dict[str, RunningAttempt] = {}
-        self.left = False
+        """By the job's id."""
+        self.left_running = False
         """Whether a command was left running: its exit status is still to come."""
+        self._run_id = run
         self._ending = self._leaving = False
-        self._status: dict[int, int] = {}
-        self._starts: dict[int, int] = {}
+        self._status_files: dict[int, StatusFile] = {}
         self._inherited = {os.fsencode(name): os.fsencode(value) for name, value in os.environ.items()}
 
     async def run(self, job: Job) -> Outcome | None:
         """Run the command of a claimed job to its end; None if it was left running."""
-        return await self._attend(job, self._run)
+        return await self._track(job, self._run)
 
-    async def adopt(self, job: Job, leader: int) -> Outcome | None:
-        """Wait for a command that an earlier pool started and that runs as process `leader`; like `run`."""
+    async def adopt(self, job: Job, shell_pid: int) -> Outcome | None:
+        """Wait for a command that an earlier pool started, whose outer shell is process `shell_pid`; like `run`."""
 
-        async def wait(command: RunningAttempt) -> Outcome | None:
-            command.started(leader, None if job.timeout is None else job.timeout - platform.process_age(leader))
-            with command.left:
-                await process_ended(leader)
-                return await self.conclude(command)
+        async def wait(attempt: RunningAttempt) -> Outcome | None:
+            attempt.started(shell_pid, None if job.timeout is None else job.timeout - process_age(shell_pid))
+            with attempt.waiting:
+                await wait_for_exit(shell_pid)
+                return await self.conclude(attempt)
             return None
 
-        return await self._attend(job, wait)
+        return await self._track(job, wait)
 
-    async def _attend(self, job: Job, wait: Callable[[RunningAttempt], Awaitable[Outcome | None]]) -> Outcome | None:
-        """Have the attempt among those that can be ended or left while `wait` sees to it."""
-        command = self.running[job.id] = RunningAttempt(job, self.config.kill_after)
+    async def _track(self, job: Job, run: Callable[[RunningAttempt], Awaitable[Outcome | None]]) -> Outcome | None:
+        """Keep the attempt in `running`, where it can be ended or left running, until `run` is done with it."""
+        attempt = self.running[job.id] = RunningAttempt(job, self.config.kill_after)
         if self._leaving:
-            command.leave()
+            attempt.leave_running()
         elif self._ending:
-            command.end(_STOPPED, interrupted=True)
+            attempt.end(_POOL_STOPPED, interrupted=True)
         try:
-            outcome = await wait(command)
-            self.left |= outcome is None
+            outcome = await run(attempt)
+            self.left_running |= outcome is None
             return outcome
         finally:
-            command.release()
+            attempt.stop_timers()
             del self.running[job.id]
 
-    async def _run(self, command: RunningAttempt) -> Outcome | None:
-        job = command.job
-        if command.ending is not None:
-            return self._ended(command, None, None)
+    async def _run(self, attempt: RunningAttempt) -> Outcome | None:
+        job = attempt.job
+        if attempt.end_reason is not None:
+            return self._outcome(attempt, ShellExit())
         try:
             process = await self._start(job)
         except (OSError, ValueError) as error:
-            command.end(f"cannot start: {_reason(error)}")
-            return self._ended(command, None, None)
+            return self._outcome(attempt, ShellExit(error=f"cannot start: {_reason(error)}"))
         except RuntimeError as error:  # it was started, but there was no thread to wait for it
-            command.end(f"cannot start: {error}")
-            alive = find_orphans().get(job.history[-1].token)
-            await self.end_survivors(command, alive.processes if alive else [])
-            return self._ended(command, None, None)
-        command.started(process.pid, job.timeout)
-        with command.left:
-            code = await process.wait()
-            if code or command.ending is not None:
-                await self._end_group(command, code)
-            return replace(self._outcome(command, code), finished_at=command.ended_at)
+            attempt.end(f"cannot start: {error}")
+            orphan = find_orphans().get(attempt.token)
+            await self.end_orphan(attempt, orphan.processes if orphan else [])
+            return self._outcome(attempt, ShellExit())
+        attempt.started(process.pid, job.timeout)
+        with attempt.waiting:
+            returncode = await process.wait()
+            if returncode or attempt.end_reason is not None:
+                await self._end_group(attempt, returncode)
+            return replace(self._outcome(attempt, self._interpret(attempt, returncode)), finished_at=attempt.ended_at)
         disown(process)
         return None
 
     def end_all(self) -> None:
-        """End what runs, and what is begun from now on."""
+        """End what runs, and what is started from now on."""
         self._ending = True
-        self.interrupt_all(_STOPPED)
+        self.interrupt_all(_POOL_STOPPED)
 
     def interrupt_all(self, reason: str) -> None:
-        """End what runs now."""
-        for command in self.running.values():
-            if command.ending is None:  # the next pool is to know it, if this one cannot store it
-                self.files.mark_interrupted(command.job.history[-1].token)
-            command.end(reason, interrupted=True)
+        """End what runs now, which costs the jobs no retry."""
+        for attempt in self.running.values():
+            if attempt.end_reason is None:  # for the next pool, if this one cannot store the outcome
+                self.files.mark_interrupted(attempt.token)
+            attempt.end(reason, interrupted=True)
 
-    def leave_all(self) -> None:
-        """Let what runs, and what is begun from now on, go on for a later pool."""
+    def leave_all_running(self) -> None:
+        """Leave what runs, and what is started from now on, for a later pool to adopt."""
         self._leaving = True
-        for command in self.running.values():
-            command.leave()
+        for attempt in self.running.values():
+            attempt.leave_running()
 
-    async def end_survivors(self, command: RunningAttempt, alive: list[int]) -> None:
-        """End the processes of an attempt that are not this pool's children, or not known to it."""
+    async def end_orphan(self, attempt: RunningAttempt, processes: list[int]) -> None:
+        """End the processes of an attempt, which are not this pool's children or not known to it."""
         groups = set()
-        for pid in alive:
+        for pid in processes:
             with contextlib.suppress(ProcessLookupError):
                 groups.add(os.getpgid(pid))
         for group in groups:
-            command.started(group, None)
-            command.end("ended: its pool was gone", interrupted=True)
-            await self._end_group(command, 0)
-            command.release()
+            attempt.started(group, None)
+            attempt.end(_POOL_GONE, interrupted=True)
+            await self._end_group(attempt, 0)
+            attempt.stop_timers()
 
-    async def conclude(self, command: RunningAttempt) -> Outcome:
-        """The outcome of an earlier pool's attempt whose shell has ended."""
-        code, remark, written_at, interrupted = self.files.find_status(command.job.history[-1].token)
-        if interrupted and command.ending is None:
-            command.end(_MARKED, interrupted=True)
-        if code is None:
-            await self._end_group(command, -platform.KILL)
-            if command.ending is None:
-                command.end("lost with its pool, and nothing tells how it ended", interrupted=True)
-            return self._ended(command, None, None)
-        if command.ending is not None:
-            await self._end_group(command, code)
-        return replace(self._ended(command, *_meaning(code, remark)), finished_at=written_at)
+    async def conclude(self, attempt: RunningAttempt) -> Outcome:
+        """The outcome of an earlier pool's attempt whose outer shell has ended."""
+        report, written_at = self.files.find_status(attempt.token)
+        self._note_interruption(attempt, report)
+        if report.status is None:
+            await self._end_group(attempt, -KILL)
+            if attempt.end_reason is None:
+                attempt.end(_LOST, interrupted=True)
+            return self._outcome(attempt, ShellExit())
+        if attempt.end_reason is not None:
+            await self._end_group(attempt, report.status)
+        return replace(self._outcome(attempt, shell.interpret(report)), finished_at=written_at)
 
     def close(self) -> None:
-        """Let go of the slots' files. They stay until all that they say is stored."""
-        for fd in self._status.values():
-            os.close(fd)
-        self._status.clear()
+        """Close the status files. They stay until all that they say is stored."""
+        for file in self._status_files.values():
+            file.close()
+        self._status_files.clear()
 
     async def _start(self, job: Job) -> asyncio.subprocess.Process:
-        token = job.history[-1].token
+        latest = job.history[-1]
         out = self.files.create_output(job, "out")
         try:
             err = self.files.create_output(job, "err")
             try:
                 return await asyncio.create_subprocess_shell(
-                    platform.shell_line(job.command, token),
-                    executable=platform.SHELL,
-                    stdin=self._slot_status(job.history[-1].worker),
+                    shell.shell_line(job.command, latest.token),
+                    executable=shell.SHELL,
+                    stdin=self._status_file(latest.worker).for_next_attempt(),
                     stdout=out,
                     stderr=err,
                     cwd=job.cwd,
@@ -165,64 +168,46 @@ class Runner:
         finally:
             os.close(out)
 
-    def _slot_status(self, slot: int) -> int:
-        """The slot's status file, emptied now and then: what an earlier attempt of this slot left in it is in
-        the journal by the time the slot has claimed its next job."""
-        fd = self._status.get(slot)
-        if fd is None:
-            fd = self._status[slot] = self.files.open_status(self.run_id, slot)
-        self._starts[slot] = starts = self._starts.get(slot, 0) + 1
-        if starts % _TRUNCATE_EVERY == 0:
-            os.ftruncate(fd, 0)
-        return fd
+    def _status_file(self, slot: int) -> StatusFile:
+        file = self._status_files.get(slot)
+        if file is None:
+            file = self._status_files[slot] = self.files.open_status(self._run_id, slot)
+        return file
 
-    async def _end_group(self, command: RunningAttempt, code: int) -> None:
+    async def _end_group(self, attempt: RunningAttempt, returncode: int) -> None:
         """End what is left of the group of a command that was ended, or whose shell was killed."""
-        if command.group is None or (command.ending is None and code >= 0):
+        if attempt.group is None or (attempt.end_reason is None and returncode >= 0):
             return
-        while members := group_members(command.group):
-            if code < 0 and command.ending is None:
-                command.kill()
+        while members := group_members(attempt.group):
+            if returncode < 0 and attempt.end_reason is None:
+                attempt.kill()
             for member in members:
-                await process_ended(member)
+                await wait_for_exit(member)
 
-    def _outcome(self, command: RunningAttempt, code: int) -> Outcome:
-        """The outcome of an attempt whose shell ended with `code` (negative: by that signal)."""
-        if code == 0:
-            return self._ended(command, 0, None)
-        token = command.job.history[-1].token
-        fd = self._status[command.job.history[-1].worker]
-        size = os.fstat(fd).st_size
-        tail = os.pread(fd, files.STATUS_TAIL, max(0, size - files.STATUS_TAIL)).decode("utf-8", "replace")
-        if command.ending is None and files.is_interrupted(tail, token):  # by the guard, in the very last moment
-            command.end(_MARKED, interrupted=True)
-        if code < 0:
-            return self._ended(command, None, -code)
-        written, remark = files.parse_status(tail, token)
-        if written is None and remark:
-            command.end(f"cannot start: {remark}")
-            return self._ended(command, None, None)
-        if written is None:  # on a full disk the shell could not write its line
-            return self._ended(command, code, None)
-        return self._ended(command, *_meaning(written, remark))
+    def _interpret(self, attempt: RunningAttempt, returncode: int) -> ShellExit:
+        """How a command ended whose outer shell was our child and ended with `returncode`."""
+        if returncode == 0:
+            return ShellExit(0)
+        text = self._status_files[attempt.job.history[-1].worker].latest()
+        report = shell.parse_status(text, attempt.token)
+        self._note_interruption(attempt, report)  # the watchdog may have ended it in the last moment
+        return shell.interpret_child(returncode, report)
 
-    def _ended(self, command: RunningAttempt, exit_code: int | None, signal: int | None) -> Outcome:
+    def _note_interruption(self, attempt: RunningAttempt, report: StatusReport) -> None:
+        if report.interrupted and attempt.end_reason is None:
+            attempt.end(_MARKED, interrupted=True)
+
+    def _outcome(self, attempt: RunningAttempt, ended: ShellExit) -> Outcome:
         return Outcome(
-            exit_code=exit_code,
-            signal=signal,
-            error=command.ending,
-            interrupted=command.interrupted,
-            cancelled=command.cancelled,
-            pid=command.group,
-            stdout=self.files.peek(command.job, "out"),
-            stderr=self.files.peek(command.job, "err"),
+            exit_code=ended.exit_code,
+            signal=ended.signal,
+            error=attempt.end_reason or ended.error,
+            interrupted=attempt.interrupted,
+            cancelled=attempt.cancelled,
+            pid=attempt.group,
+            stdout=self.files.tail(attempt.job, "out"),
+            stderr=self.files.tail(attempt.job, "err"),
         )
-
-
-def _meaning(status: int, remark: str) -> tuple[int | None, int | None]:
-    """Exit code and signal from what a shell's `$?` was. Shells report a signal as 128 + its number, with a
-    remark but for SIGINT and SIGPIPE: those stay the exit statuses 130 and 141 that `exit` could have given."""
-    return (None, status - 128) if status > 128 and remark else (status, None)
 
 
 def _reason(error: OSError | ValueError) -> str:
@@ -232,14 +217,6 @@ def _reason(error: OSError | ValueError) -> str:
 
 
 def environment(job: Job, inherited: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    """The environment of `job`'s running attempt."""
-    attempt = job.history[-1]
-    own = {
-        **(job.env or {}),
-        "AQUEUE_JOB_ID": job.id,
-        "AQUEUE_ATTEMPT": str(len(job.history)),
-        "AQUEUE_WORKER": str(attempt.worker),
-        "AQUEUE_QUEUE": job.queue,
-        TOKEN: attempt.token,
-    }
+    """The environment of `job`'s latest attempt."""
+    own = {**(job.env or {}), **attempt_variables(job)}
     return {**inherited, **{os.fsencode(name): os.fsencode(value) for name, value in own.items()}}

@@ -1,13 +1,12 @@
-"""`aqueue dlq`: the dead letter queue, where jobs wait for somebody's decision when no retry is left."""
+"""`aqueue dlq`: the dead letter queue, where jobs with no retry left wait for a decision."""
 
-import sys
 from typing import Annotated
 
 import typer
 
-from aqueue.cli import render, session
+from aqueue.cli import context, output, render
 from aqueue.cli.options import IdsArgument, JsonOption, OlderOption, QueueOption
-from aqueue.cli.steer import print_removed
+from aqueue.cli.remove import DryRunOption, YesOption, remove_ended
 from aqueue.control.requests import Find, Retry
 from aqueue.jobs.job import State
 
@@ -21,41 +20,40 @@ def dlq() -> None:
 
 @app.command("list")
 def list_dead(
+    ctx: typer.Context,
     queue: QueueOption = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="No more than this many; all without it.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many; all by default.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """List dead jobs, and why they died."""
-    found = session.ask_jobs(Find(states=[State.DEAD], queue=queue, limit=limit, output=as_json))
+    found = context.jobs(ctx, Find(states=[State.DEAD], queue=queue, limit=limit, output=as_json))
     if as_json:
-        session.print_records(found)
+        output.print_records(found)
     elif jobs := list(found):
-        session.print_lines(render.dead_table(jobs))
+        output.print_lines(render.dead_table(jobs))
     else:
-        session.hint("the dead letter queue is empty")
+        output.hint("the dead letter queue is empty")
 
 
 @app.command("retry")
 def retry(
+    ctx: typer.Context,
     job_ids: IdsArgument = None,
     all_jobs: Annotated[bool, typer.Option("--all", help="Every dead job.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Put dead jobs back in their queue with a full new budget of attempts, and print their ids."""
-    jobs = session.ask_jobs(Retry(session.one_of(job_ids, all_jobs, "--all")))
-    if as_json:
-        session.print_records(jobs)
-    else:
-        session.print_lines(job.id for job in jobs)
+    request = Retry(context.ids_or_all(job_ids, all_jobs))
+    output.print_jobs(context.jobs(ctx, request), as_json=as_json)
 
 
 @app.command("purge")
 def purge(
+    ctx: typer.Context,
     older_than: OlderOption = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: YesOption = False,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove dead jobs for good, and print their ids. On a terminal it asks first."""
-    if not yes and sys.stdin.isatty() and sys.stderr.isatty():
-        typer.confirm("Remove the dead jobs, with their output, for good?", abort=True, err=True)
-    print_removed([], [State.DEAD], older_than, as_json)
+    """Remove dead jobs for good, and print their ids. It asks first; where nobody can be asked, it needs --yes."""
+    remove_ended(ctx, [State.DEAD], older_than, yes=yes, dry_run=dry_run, as_json=as_json)

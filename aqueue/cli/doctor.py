@@ -1,4 +1,4 @@
-"""`aqueue doctor`: whether the store is whole, and mending it."""
+"""`aqueue doctor`: check a store, and repair it."""
 
 import asyncio
 from pathlib import Path
@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from aqueue.cli import session
+from aqueue import layout
+from aqueue.cli import context, output
 from aqueue.errors import printable
 from aqueue.settings import store_url
 from aqueue.settings.config import Config
@@ -16,16 +17,17 @@ app = typer.Typer(rich_markup_mode="rich")
 
 @app.command("doctor")
 def doctor(
+    ctx: typer.Context,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Keep what is readable, and put the rest aside, in a directory.")
+        bool, typer.Option("--repair", help="Keep what is readable, and move the rest to a directory of its own.")
     ] = False,
 ) -> None:
-    """Check the store: journal, output files, and what a pool that is gone left behind; in a database records, and
-    pools that have fallen silent.
+    """Check the store: its journal, its output files, and what a pool that died left behind; in a database its records,
+    and pools that have stopped sending heartbeats.
 
-    The exit status is 0 if all is well or was mended, else 1. On a directory no pool may be running.
+    The exit status is 0 if all is well or was repaired, else 1. The store of a directory must have no running pool.
     """
-    config = session.settings().config
+    config = context.settings(ctx).config
     if config.shared:
         _check_database(config, repair=repair)
     else:
@@ -36,37 +38,37 @@ def _check_database(config: Config, *, repair: bool) -> None:
     from aqueue.store.open import check_database
 
     problems, done, count = asyncio.run(check_database(config, repair=repair))
-    session.print_lines(map(printable, problems))
+    output.print_lines(map(printable, problems))
     for line in done:
-        session.hint(line)
+        output.hint(line)
     if not problems:
-        session.hint(f"{store_url.redacted(config.store)} is whole: {_jobs(count)}")
+        output.hint(f"{store_url.redacted(config.store)} is whole: {_jobs(count)}")
     elif not done:
-        session.hint(f"problems: {len(problems)}; aqueue doctor --repair queues again what silent pools had")
+        output.hint(f"problems: {len(problems)}; aqueue doctor --repair queues again what silent pools had")
         raise typer.Exit(1)
 
 
 def _check_directory(path: Path, *, repair: bool) -> None:
     from aqueue.errors import PoolRunning
     from aqueue.store.journal.integrity import IntegrityCheck
-    from aqueue.system.posix import private_directory, try_lock
+    from aqueue.system import ensure_private_directory, try_lock
 
     if not path.exists():
-        session.hint(f"there is no store at {path}: nothing to check")
+        output.hint(f"there is no store at {path}: nothing to check")
         return
-    private_directory(path)
-    if try_lock(path / "lock") is None:  # held until this process ends
+    ensure_private_directory(path)
+    if try_lock(path / layout.LOCK) is None:  # held until this process ends
         raise PoolRunning(f"a pool or another command has the store {path}: aqueue worker stop")
     found = IntegrityCheck(path)
-    session.print_lines(map(printable, found.problems))
+    output.print_lines(map(printable, found.problems))
     if not found.problems:
-        session.hint(f"{path} is whole: {_jobs(len(found.seqs))}")
+        output.hint(f"{path} is whole: {_jobs(len(found.seqs))}")
     elif not repair:
-        session.hint(f"problems: {len(found.problems)}; aqueue doctor --repair keeps what is readable")
+        output.hint(f"problems: {len(found.problems)}; aqueue doctor --repair keeps what is readable")
         raise typer.Exit(1)
     else:
         aside = found.repair()
-        session.hint(f"mended: {_jobs(len(found.seqs))} in it" + (f"; the rest is in {aside}" if aside else ""))
+        output.hint(f"repaired: {_jobs(len(found.seqs))} in it" + (f"; the rest is in {aside}" if aside else ""))
 
 
 def _jobs(count: int) -> str:

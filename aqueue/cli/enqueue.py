@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,14 +10,17 @@ import typer
 from msgspec.structs import replace
 from typer.core import TyperCommand
 
-from aqueue.cli import session, specs
-from aqueue.cli.options import AtOption, DelayOption, JsonOption, LimitOption, QueueOption
+from aqueue.cli import context, output, specs
+from aqueue.cli.job_options import given_fields, with_job_options
+from aqueue.cli.options import JsonOption
+from aqueue.control.batches import enqueue_requests
 from aqueue.control.requests import Enqueue
 from aqueue.errors import InvalidJob, InvalidRequest
-from aqueue.jobs.job import Job, State
-from aqueue.jobs.spec import JobSpec
+from aqueue.jobs.job import State
+from aqueue.jobs.spec import JobSpec, NewJob
 
-CHUNK = 1000
+_OPEN = JobSpec(command="")
+"""A job that leaves every field open."""
 LONG_BATCH = 5000
 """Jobs in a batch from which a terminal shows a progress bar."""
 
@@ -37,6 +39,7 @@ class WordsCommand(TyperCommand):
 
 
 @app.command("enqueue", cls=WordsCommand)
+@with_job_options(after="file")
 def enqueue(
     ctx: typer.Context,
     job: Annotated[
@@ -44,80 +47,43 @@ def enqueue(
     ] = None,
     command: Annotated[str | None, typer.Option(help="The command line, where JOB is hard to quote.")] = None,
     file: Annotated[Path | None, typer.Option(help="Read jobs from a file: JSON Lines, or a command a line.")] = None,
-    job_id: Annotated[str | None, typer.Option("--id", help="The job's id; a new one is made without it.")] = None,
-    queue: QueueOption = None,
-    priority: Annotated[int | None, typer.Option(help="Higher runs first; 0 without it.")] = None,
-    delay: DelayOption = None,
-    run_at: AtOption = None,
-    timeout: LimitOption = None,
-    max_retries: Annotated[int | None, typer.Option(help="Retries after the first attempt.")] = None,
-    backoff_base: Annotated[float | None, typer.Option(help="Retry k waits this ** k seconds.")] = None,
-    cwd: Annotated[str | None, typer.Option(metavar="DIR", help="Where it runs; here without it.")] = None,
-    env: Annotated[list[str] | None, typer.Option(metavar="K=V", help="A variable; may be repeated.")] = None,
-    tags: Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="May be repeated.")] = None,
     if_absent: Annotated[bool, typer.Option("--if-absent", help="Leave a job whose id exists as it is.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait, and exit with the command's exit status.")] = False,
     as_json: JsonOption = False,
+    **fields: Any,
 ) -> None:
     """Queue shell commands, and print their ids.
 
     The words after -- are a program and its arguments: aqueue enqueue -- ffmpeg -i 'my film.mp4' out.webm
     """
-    given = _fields({**ctx.params, "id": job_id})
-    loaded = session.settings()
-    defaults = loaded.config.job_defaults(cwd=os.getcwd())
+    given = given_fields(fields)
+    loaded = context.settings(ctx)
+    cwd = os.getcwd()
 
-    def stamp(spec: JobSpec) -> JobSpec:
-        return (_filled(spec, given) if given else spec).with_defaults(defaults)
+    def complete(spec: JobSpec) -> NewJob:
+        return (_filled(spec, given) if given else spec).with_defaults(loaded.config, cwd)
 
-    source = _source(ctx.meta.get("words"), job, command, file, stamp, single="id" in given)
-    with session.connect(loaded) as client:
-        queued = list(session.jobs_in(client.ask(_requests(source, if_absent))))
+    source = _source(ctx.meta.get("words"), job, command, file, complete, single="id" in given)
+    with context.connect(ctx, loaded) as client:
+        queued = list(client.jobs(_requests(source, if_absent)))
         wait = wait and bool(queued)  # to wait for no ids is to wait for every job
         if not (wait and as_json):
-            _print(queued, as_json)
+            output.print_jobs(queued, as_json=as_json)
         if wait:
             sys.stdout.flush()
-            ended = {job.id: job for job in client.wait([job.id for job in queued], None)}
+            from aqueue.control.waiting import wait_for_jobs
+
+            ended = {job.id: job for job in wait_for_jobs(client, [job.id for job in queued])}
             queued = [ended[job.id] for job in queued]
             if as_json:
-                _print(queued, as_json)
-            raise typer.Exit(next((session.exit_status(job) for job in queued if job.state is not State.COMPLETED), 0))
-
-
-def _print(jobs: list[Job], as_json: bool) -> None:
-    if as_json:
-        session.print_records(jobs)
-    else:
-        session.print_lines(job.id for job in jobs)
-
-
-def _fields(options: dict[str, Any]) -> dict[str, object]:
-    """The fields of a `JobSpec` that options gave."""
-    given = {name: options[name] for name in specs.ALLOWED if name != "command" and options.get(name)}
-    for name in ("delay", "timeout", "priority", "max_retries", "backoff_base", "id", "queue"):
-        if options.get(name) is not None:
-            given[name] = options[name]  # 0 and "" are given too, and are judged like the others
-    if "cwd" in given:
-        given["cwd"] = os.path.abspath(os.path.expanduser(given["cwd"]))
-    if "env" in given:
-        given["env"] = dict(_pair(text) for text in given["env"])
-    if "tags" in given:
-        given["tags"] = tuple(given["tags"])
-    return given
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise InvalidRequest(f"--env {text!r} must be NAME=VALUE")
-    return name, value
+                output.print_records(queued)
+            raise typer.Exit(next((output.exit_status(job) for job in queued if job.state is not State.COMPLETED), 0))
 
 
 def _filled(spec: JobSpec, given: dict[str, Any]) -> JobSpec:
     """`spec` with what the options say. Raises `InvalidJob` where both of them say it."""
     for name in given:
-        if getattr(spec, name) not in (None, 0, ()):
+        if getattr(spec, name) != getattr(_OPEN, name):
             raise InvalidJob(f"{name} is given twice, by the job and by an option: give it once")
     return replace(spec, **given)
 
@@ -127,10 +93,10 @@ def _source(
     job: str | None,
     command: str | None,
     file: Path | None,
-    stamp: specs.Stamp,
+    complete: specs.Complete,
     *,
     single: bool,
-) -> Iterable[JobSpec]:
+) -> Iterable[NewJob]:
     """The jobs asked for, from the one place that was given; `single` if an option holds for one job only."""
     places = [place for place in (words, job, command, file) if place is not None]
     if len(places) != 1:
@@ -143,41 +109,37 @@ def _source(
             asked = specs.from_argument(job) if job is not None else specs.from_command(command or "")
         if single and len(asked) > 1:
             raise InvalidRequest("--id names one job, and there are more: give each its id in the JSON")
-        return specs.stamped_all(asked, stamp)
+        return specs.complete_all(asked, complete)
     if single:
         raise InvalidRequest("--id names one job: give each its id in the JSON")
-    return _lines(file, stamp)
+    return _lines(file, complete)
 
 
-def _lines(file: Path | None, stamp: specs.Stamp) -> Iterator[JobSpec]:
+def _lines(file: Path | None, complete: specs.Complete) -> Iterator[NewJob]:
     if file is None or str(file) == "-":
-        yield from specs.from_lines(sys.stdin.buffer, "stdin", stamp)
+        yield from specs.from_lines(sys.stdin.buffer, "stdin", complete)
         return
     try:
         stream = open(file, "rb")  # noqa: SIM115 - closed below; an error of reading a line is no error of opening
     except OSError as error:
         raise InvalidJob(f"{file}: cannot read this file: {error.strerror}") from None
     with stream:
-        yield from specs.from_lines(stream, str(file), stamp)
+        yield from specs.from_lines(stream, str(file), complete)
 
 
-def _requests(source: Iterable[JobSpec], if_absent: bool) -> Iterator[Enqueue]:
-    """The batch in chunks, each but the last with `more`; a bar on a terminal shows a long one's progress."""
-    jobs = iter(source)
-    chunk = list(islice(jobs, CHUNK))
+def _requests(source: Iterable[NewJob], if_absent: bool) -> Iterator[Enqueue]:
+    """The batch as requests; a bar on a terminal shows a long one's progress."""
     bar, sent = None, 0
     try:
-        while following := list(islice(jobs, CHUNK)):
+        for request in enqueue_requests(source, if_absent=if_absent):
             if bar is None and sent >= LONG_BATCH and sys.stderr.isatty():
                 from aqueue.cli.progress import CountBar
 
                 bar = CountBar("queueing")
-            yield Enqueue(chunk, if_absent=if_absent, more=True)
-            sent += len(chunk)
+            yield request
+            sent += len(request.specs)
             if bar:
                 bar.show(sent)
-            chunk = following
-        yield Enqueue(chunk, if_absent=if_absent)
     finally:
         if bar:
             bar.close()  # also where a bad line ends it: the bar hides the cursor

@@ -40,7 +40,7 @@ class _Lines:
 
 
 class DrainBar:
-    """A pool's way to an empty queue: counts and time left, below the lines that it prints above itself."""
+    """The progress of a drain: counts and time left, below the lines that are printed meanwhile."""
 
     def __init__(self) -> None:
         self._console = Console()
@@ -70,4 +70,5 @@ class DrainBar:
         self._progress.update(self._task, completed=done, total=done + left, description=note)
 
     def print(self, lines: list[str]) -> None:
-        self._console.print(_Lines(lines), end="")
+        # They fit the terminal already; rich would count the bytes of their colours, and cut off as many columns.
+        self._console.print(_Lines(lines), end="", crop=False)

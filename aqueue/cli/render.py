@@ -1,4 +1,4 @@
-"""How jobs look to a person: tables that fit the terminal, lines of a log, colours where they can be shown.
+"""How jobs look to a person: tables that fit the terminal, everything about one job, colours where they can be shown.
 
 Everything here is plain string formatting: a pool prints thousands of lines a second, and a list of a
 million jobs goes through a pipe.
@@ -26,10 +26,10 @@ STATE_COLOURS = {
 }
 PIPE_WIDTH = 200
 CELL_WIDTH = 40
-_ROOM = 20
-"""Columns that a table keeps for its last column, where the others can give way."""
-_NARROWEST = 8
-_TELLING_ZEROS = frozenset({"attempts", "max_retries", "exit_code"})
+_LAST_COLUMN_WIDTH = 20
+"""What a table keeps for its last column, where the others can be narrower."""
+_MIN_COLUMN_WIDTH = 8
+_ZEROS_SHOWN = frozenset({"attempts", "max_retries", "exit_code"})
 Paint = Callable[[str, str], str]
 
 
@@ -44,8 +44,8 @@ def terminal_width(stream: TextIO) -> int:
     return shutil.get_terminal_size().columns if stream.isatty() else PIPE_WIDTH
 
 
-def width_of(text: str) -> int:
-    """The columns that `text` takes on a terminal."""
+def display_width(text: str) -> int:
+    """How many columns `text` takes on a terminal."""
     if text.isascii():
         return len(text)
     return sum(
@@ -53,15 +53,15 @@ def width_of(text: str) -> int:
     )
 
 
-def cut(text: str, width: int) -> str:
+def truncate(text: str, width: int) -> str:
     """`text` in at most `width` columns, with an ellipsis where something is left out."""
-    if width_of(text) <= width:
+    if display_width(text) <= width:
         return text
     if text.isascii():
         return text[: width - 1] + "…" if width > 0 else ""
     kept, used = [], 1
     for char in text:
-        used += width_of(char)
+        used += display_width(char)
         if used > width:
             break
         kept.append(char)
@@ -69,8 +69,8 @@ def cut(text: str, width: int) -> str:
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]], colours: dict[str, str] | None = None) -> list[str]:
-    """Rows under their titles, as wide as needed; the last column takes what the terminal's width leaves, and where
-    that is too little the widest of the others give way. In a pipe nothing gives way to the last column.
+    """Rows under their titles, each column as wide as it needs to be. The last column gets what the terminal leaves;
+    where that is too little, the widest of the others are truncated, but never in a pipe.
 
     A cell whose whole text is in `colours` is shown in that colour.
     """
@@ -78,19 +78,19 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[str]], colours: dict[st
     terminal = sys.stdout.isatty()
     widest = CELL_WIDTH if terminal else PIPE_WIDTH
     columns = zip(titles[:-1], *(row[:-1] for row in rows), strict=True)
-    widths = [min(widest, max(width_of(cell) for cell in column)) for column in columns]
+    widths = [min(widest, max(display_width(cell) for cell in column)) for column in columns]
     free = terminal_width(sys.stdout) - 2 * len(widths)
-    if terminal and sum(widths) > free - _ROOM:
-        needed = min(_ROOM, max(width_of(row[-1]) for row in (titles, *rows)))
-        while sum(widths) > free - needed and max(widths) > _NARROWEST:
+    if terminal and sum(widths) > free - _LAST_COLUMN_WIDTH:
+        needed = min(_LAST_COLUMN_WIDTH, max(display_width(row[-1]) for row in (titles, *rows)))
+        while sum(widths) > free - needed and max(widths) > _MIN_COLUMN_WIDTH:
             widths[widths.index(max(widths))] -= 1
-    room = max(free - sum(widths), _NARROWEST)
+    room = max(free - sum(widths), _MIN_COLUMN_WIDTH)
 
     def line(cells: Sequence[str], code: Callable[[str], str]) -> str:
         shown: list[str] = []
         for cell, width in zip(cells, (*widths, room), strict=True):
-            text = cut(cell, width)
-            gap = " " * (width - width_of(text)) if len(shown) < len(widths) else ""
+            text = truncate(cell, width)
+            gap = " " * (width - display_width(text)) if len(shown) < len(widths) else ""
             shown.append(paint(text, code(cell)) + gap)
         return "  ".join(shown).rstrip()
 
@@ -101,14 +101,14 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[str]], colours: dict[st
 def job_table(jobs: Sequence[Job]) -> list[str]:
     """One line a job, for a person."""
     now = utc_now()
-    rows = [(job.id, job.state.value, tries(job), job.queue, when(job, now), one_line(job)) for job in jobs]
+    rows = [(job.id, job.state.value, tries(job), job.queue, when(job, now), command_of(job)) for job in jobs]
     return table(("ID", "STATE", "TRIES", "QUEUE", "WHEN", "COMMAND"), rows, colours())
 
 
 def dead_table(jobs: Sequence[Job]) -> list[str]:
     """The dead letter queue: why each job is in it."""
     now = utc_now()
-    rows = [(job.id, tries(job), when(job, now), result(job), one_line(job)) for job in jobs]
+    rows = [(job.id, tries(job), when(job, now), result(job), command_of(job)) for job in jobs]
     return table(("ID", "TRIES", "DIED", "WHY", "COMMAND"), rows)
 
 
@@ -116,7 +116,8 @@ def colours() -> dict[str, str]:
     return {state.value: code for state, code in STATE_COLOURS.items()}
 
 
-def one_line(job: Job) -> str:
+def command_of(job: Job) -> str:
+    """The command on one line."""
     return printable(job.command)
 
 
@@ -152,11 +153,11 @@ def duration(job: Job) -> float | None:
 
 
 def details(job: Job) -> Iterable[str]:
-    """Everything about one job, for a person: fields that say something, then its attempts and its output."""
+    """Everything about one job, for a person: its fields unless they are empty, its attempts, its output."""
     paint = painter(sys.stdout)
     now = utc_now()
     for name, value in job.record().items():
-        if name in ("history", "stdout", "stderr") or not (value or (value == 0 and name in _TELLING_ZEROS)):
+        if name in ("history", "stdout", "stderr") or not (value or (value == 0 and name in _ZEROS_SHOWN)):
             continue
         moment = getattr(job, name, None)
         if isinstance(moment, datetime):

@@ -3,7 +3,6 @@
 Whatever cannot become a job is an `InvalidJob` of one line that names the line, the field and what is allowed.
 """
 
-import re
 import shlex
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
@@ -11,31 +10,15 @@ from typing import Any, BinaryIO
 import msgspec
 
 from aqueue.errors import UNREADABLE, DuplicateJob, InvalidJob, printable
+from aqueue.jobs.fields import shown
 from aqueue.jobs.job import Job
-from aqueue.jobs.spec import JobSpec, first_duplicate
-
-ALLOWED = {
-    "command": "a string",
-    "id": "a string",
-    "queue": "a string",
-    "priority": "an integer",
-    "delay": "a number of seconds",
-    "run_at": 'a time with its zone, such as "2026-12-01T03:00:00Z"',
-    "timeout": "a number of seconds, or null",
-    "max_retries": "an integer",
-    "backoff_base": "a number",
-    "backoff_max": "a number of seconds",
-    "backoff_jitter": "a number from 0 to 1",
-    "cwd": "a string",
-    "env": "an object of strings",
-    "tags": "an array of strings",
-}
-"""Every field that a job may be asked with, and what it must be."""
+from aqueue.jobs.spec import FIELDS, Defaults, JobSpec, NewJob, first_duplicate
 
 _SET_BY_AQUEUE = {"attempts", "finished_at", "history", "started_at", "state", "updated_at", *Job.__struct_fields__} - {
-    *ALLOWED
+    *FIELDS
 }
-Stamp = Callable[[JobSpec], JobSpec]
+Complete = Callable[[JobSpec], NewJob]
+"""Fills what a spec leaves open, and checks it. Raises `InvalidJob`."""
 _decoder = msgspec.json.Decoder(JobSpec)
 _list_decoder = msgspec.json.Decoder(list[JobSpec])
 
@@ -112,26 +95,23 @@ def explain(data: bytes, error: Exception) -> str:
     for name in given:
         if name in _SET_BY_AQUEUE:
             return f"{name} cannot be given: aqueue sets it itself; aqueue import takes whole records"
-        if name not in ALLOWED:
-            return f"unknown field {name[:100]!r}: allowed are {', '.join(ALLOWED)}"
+        if name not in FIELDS:
+            return f"unknown field {name[:100]!r}: allowed are {', '.join(FIELDS)}"
     if "command" not in given:
         return "command is missing: it must be a shell command line"
-    path = re.search(r"`\$\.(\w+)", str(error))
-    field = path[1] if path else "command"
-    return f"{field} must be {ALLOWED.get(field, 'something else')}, not {shown(given.get(field))}"
-
-
-def shown(value: object) -> str:
-    text = msgspec.json.encode(value).decode()
-    return text if len(text) <= 60 else text[:59] + "…"
+    try:
+        JobSpec(**given).with_defaults(Defaults(), "/")
+    except InvalidJob as wrong:
+        return str(wrong)
+    return str(error)  # of a key that stands there twice, the last one counts
 
 
 def _lower(text: str) -> str:
     return text if text[1:2].isupper() else text[:1].lower() + text[1:]
 
 
-def from_lines(stream: BinaryIO, name: str, stamp: Stamp) -> Iterator[JobSpec]:
-    """The jobs of a stream, with_defaults, one a line: a JSON object, or else a plain command; blank lines are skipped.
+def from_lines(stream: BinaryIO, name: str, complete: Complete) -> Iterator[NewJob]:
+    """The jobs of a stream, complete, one a line: a JSON object, or else a plain command; blank lines are skipped.
 
     A stream that starts with `[` is one JSON array. Errors name the line; two equal ids are `DuplicateJob`.
     """
@@ -142,12 +122,12 @@ def from_lines(stream: BinaryIO, name: str, stamp: Stamp) -> Iterator[JobSpec]:
         if number == 1:
             text = text.removeprefix(b"\xef\xbb\xbf").lstrip()
             if text[:1] == b"[":
-                yield from stamped_all(from_array(text + stream.read()), stamp)
+                yield from complete_all(from_array(text + stream.read()), complete)
                 return
         if not text:
             continue
         try:
-            spec = stamp(decode(text) if text[:1] == b"{" else JobSpec(command=text.decode()))
+            spec = complete(decode(text) if text[:1] == b"{" else JobSpec(command=text.decode()))
         except UNREADABLE as error:
             why = explain(text, error) if text[:1] == b"{" else "not valid UTF-8"
             raise InvalidJob(f"{name}, line {number}: {why}") from None
@@ -158,18 +138,18 @@ def from_lines(stream: BinaryIO, name: str, stamp: Stamp) -> Iterator[JobSpec]:
         yield spec
 
 
-def stamped_all(specs: list[JobSpec], stamp: Stamp) -> list[JobSpec]:
-    """These jobs, with_defaults; errors say which of several. Raises `DuplicateJob` if two of them have the same id."""
+def complete_all(specs: list[JobSpec], complete: Complete) -> list[NewJob]:
+    """These jobs, complete; errors say which of several. Raises `DuplicateJob` if two of them have the same id."""
     twice = first_duplicate(spec.id for spec in specs)
     if twice is not None:
         raise DuplicateJob(f"id {printable(twice)} occurs twice in this batch: nothing was queued")
     if len(specs) == 1:
-        return [stamp(specs[0])]
-    return [_stamped_item(number, spec, stamp) for number, spec in enumerate(specs, 1)]
+        return [complete(specs[0])]
+    return [_complete_item(number, spec, complete) for number, spec in enumerate(specs, 1)]
 
 
-def _stamped_item(number: int, spec: JobSpec, stamp: Stamp) -> JobSpec:
+def _complete_item(number: int, spec: JobSpec, complete: Complete) -> NewJob:
     try:
-        return stamp(spec)
+        return complete(spec)
     except InvalidJob as error:
         raise InvalidJob(f"job {number} of the array: {error}") from None

@@ -2,9 +2,9 @@
 
 import typer
 
-from aqueue.cli import render, session
+from aqueue.cli import context, output, render
 from aqueue.cli.options import JsonOption
-from aqueue.control.requests import Overview, Slot, Status
+from aqueue.control.requests import Overview, Slot
 from aqueue.errors import printable
 from aqueue.jobs.job import Job, State, utc_now
 from aqueue.settings import store_url
@@ -16,29 +16,25 @@ app = typer.Typer(rich_markup_mode="rich")
 
 
 @app.command("status")
-def status(as_json: JsonOption = False) -> None:
+def status(ctx: typer.Context, as_json: JsonOption = False) -> None:
     """Count jobs by queue and state; show the pool, what it runs, and what is due next."""
-    loaded = session.settings()
-    overview = ask_overview()
+    loaded = context.settings(ctx)
+    with context.connect(ctx, loaded) as client:
+        overview = client.overview()
     if as_json:
-        session.print_json(record(overview, loaded.config))
+        output.print_json(record(overview, loaded.config))
         return
     rows = [_row(queue, counts) for queue, counts in sorted(overview.counts.items())]
     if len(rows) != 1:
         rows.append(_row("all", totals(overview)))
-    session.print_lines(render.table(("QUEUE", *(state.value.upper() for state in State), ""), rows))
+    output.print_lines(render.table(("QUEUE", *(state.value.upper() for state in State), ""), rows))
     store = printable(store_url.redacted(loaded.config.store))
-    session.print_lines(["", f"store  {store}", *pool_lines(overview)])
-    session.print_lines(slot_lines(overview.busy))
+    output.print_lines(["", f"store  {store}", *pool_lines(overview)])
+    output.print_lines(slot_lines(overview.busy))
     if overview.next_due is not None:
-        session.print_lines([_next_line(overview.next_due)])
+        output.print_lines([_next_line(overview.next_due)])
     if overview.trouble:
-        session.hint(f"trouble: {overview.trouble}")
-
-
-def ask_overview() -> Overview:
-    with session.connect() as client:
-        return next(part for part in client.ask(Status()) if isinstance(part, Overview))
+        output.hint(f"trouble: {overview.trouble}")
 
 
 def record(overview: Overview, config: Config) -> dict[str, object]:
@@ -112,7 +108,7 @@ def slot_lines(busy: list[Slot]) -> list[str]:
     rows = [
         (
             *([slot.job.history[-1].host or ""] if hosts else []),
-            *(str(slot.worker), slot.job.id, render.when(slot.job, now), render.one_line(slot.job)),
+            *(str(slot.worker), slot.job.id, render.when(slot.job, now), render.command_of(slot.job)),
         )
         for slot in busy
     ]
@@ -120,4 +116,4 @@ def slot_lines(busy: list[Slot]) -> list[str]:
 
 
 def _next_line(job: Job) -> str:
-    return f"next   {job.id}, due {relative(job.due_at, utc_now())}: {render.cut(render.one_line(job), 60)}"
+    return f"next   {job.id}, due {relative(job.due_at, utc_now())}: {render.truncate(render.command_of(job), 60)}"

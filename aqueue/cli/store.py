@@ -4,7 +4,7 @@ import asyncio
 
 import typer
 
-from aqueue.cli import session
+from aqueue.cli import context, output
 from aqueue.errors import InvalidRequest
 from aqueue.settings import store_url
 
@@ -17,13 +17,13 @@ def store() -> None:
 
 
 @app.command("init")
-def init() -> None:
+def init(ctx: typer.Context) -> None:
     """Make the tables of the queue, or bring them to this version. A pool does the same when it starts."""
-    config = session.settings().config
+    config = context.settings(ctx).config
     if not config.shared:
         raise InvalidRequest(f"{config.store} is a directory, which needs no preparation: --store postgresql://…")
     from aqueue.store.open import prepare_database
 
     before, after = asyncio.run(prepare_database(config))
     was = "as it was" if before == after else f"before: version {before}" if before else "new"
-    session.hint(f"{store_url.redacted(config.store)} holds a queue of version {after} ({was})")
+    output.hint(f"{store_url.redacted(config.store)} holds a queue of version {after} ({was})")

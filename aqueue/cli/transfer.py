@@ -5,7 +5,6 @@ array or in an object by id. What is missing gets its default; what cannot be un
 """
 
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,50 +12,41 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from aqueue.cli import session
+from aqueue.cli import context, output
 from aqueue.cli.options import JsonOption
-from aqueue.cli.specs import shown
-from aqueue.control.requests import Find, Import
+from aqueue.control.batches import import_requests
+from aqueue.control.requests import Find
 from aqueue.errors import UNREADABLE, DuplicateJob, InvalidJob, printable
+from aqueue.jobs.fields import check, check_range, shown
 from aqueue.jobs.job import Attempt, Job, State, utc_now
-from aqueue.jobs.spec import Defaults, JobSpec, check_range, first_duplicate
-
-CHUNK = 1000
+from aqueue.jobs.spec import FIELDS, Defaults, first_duplicate, without_defaults
 
 app = typer.Typer(rich_markup_mode="rich")
 
 
 @app.command("export")
-def export(as_json: JsonOption = False) -> None:
+def export(ctx: typer.Context, as_json: JsonOption = False) -> None:
     """Print all records as one JSON array (with or without --json)."""
-    session.print_records(session.ask_jobs(Find(output=True)))
+    output.print_records(context.jobs(ctx, Find(output=True)))
 
 
 @app.command("import")
 def import_jobs(
+    ctx: typer.Context,
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="A JSON array of records, or an object by id; - is stdin.")
     ],
     as_json: JsonOption = False,
 ) -> None:
     """Store the records of an export or of a simple JSON queue, all or none, and print their ids."""
-    loaded = session.settings()
+    loaded = context.settings(ctx)
     try:
         data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     except OSError as error:
         raise InvalidJob(f"{file}: cannot read this file: {error.strerror}") from None
-    jobs = read_records(data, "stdin" if str(file) == "-" else str(file), loaded.config.job_defaults())
-    with session.connect(loaded) as client:
-        stored = session.jobs_in(client.ask(_requests(jobs)))
-        if as_json:
-            session.print_records(stored)
-        else:
-            session.print_lines(job.id for job in stored)
-
-
-def _requests(jobs: list[Job]) -> Iterator[Import]:
-    for start in range(0, max(len(jobs), 1), CHUNK):
-        yield Import(jobs[start : start + CHUNK], more=start + CHUNK < len(jobs))
+    jobs = read_records(data, "stdin" if str(file) == "-" else str(file), loaded.config)
+    with context.connect(ctx, loaded) as client:
+        output.print_jobs(client.jobs(import_requests(jobs)), as_json=as_json)
 
 
 def read_records(data: bytes, name: str, defaults: Defaults) -> list[Job]:
@@ -89,25 +79,22 @@ def _job(record: object, place: str, defaults: Defaults, now: datetime) -> Job:
     place = f"{place} ({printable(known['id'][:128])})"
     unknown = sorted(known.keys() - _FIELDS - _DERIVED)
     if unknown:
-        session.hint(f"{place}: left out {', '.join(printable(name) for name in unknown)}, unknown to aqueue")
+        output.hint(f"{place}: left out {', '.join(printable(name) for name in unknown)}, unknown to aqueue")
+    # A null is as good as nothing, except where it says that there is no limit.
+    no_limit = {name for name in record if name not in known and name in FIELDS and FIELDS[name].kind == "limit"}
     fields: dict[str, Any] = {
-        "queue": defaults.queue,
-        "max_retries": defaults.max_retries,
-        "backoff_base": defaults.backoff_base,
-        "created_at": now,
-        **{name: _field(name, known[name], place) for name in _FIELDS & known.keys()},
+        name: getattr(defaults, name) for name in Defaults.__struct_fields__ if name not in no_limit
     }
     try:
-        spec = {name: fields[name] for name in _CHECKED if name in fields}
-        JobSpec(**spec).validate()
+        fields |= {"created_at": now, **{name: _field(name, known[name]) for name in _FIELDS & known.keys()}}
         for name in ("attempts", "interruptions"):
-            check_range(name, fields.get(name), 0, 10**9)
+            check_range(name, fields.get(name, 0), 0, 10**9)
     except InvalidJob as error:
         raise InvalidJob(f"{place}: {error}") from None
     if fields.get("state") is State.PROCESSING:
         fields["state"] = State.PENDING  # nobody runs it here
         fields["history"] = _closed(fields.get("history", ()), now)
-    return Job(seq=0, **fields)
+    return Job(seq=0, **without_defaults(fields))
 
 
 def _closed(history: tuple[Attempt, ...], now: datetime) -> tuple[Attempt, ...]:
@@ -120,17 +107,26 @@ def _closed(history: tuple[Attempt, ...], now: datetime) -> tuple[Attempt, ...]:
     )
 
 
-def _field(name: str, value: Any, place: str) -> Any:
-    """A field of a record as `Job` keeps it."""
+def _field(name: str, value: Any) -> Any:
+    """A field of a record as `Job` keeps it. Raises `InvalidJob`."""
+    if name in FIELDS and FIELDS[name].kind != "time":
+        return check(name, FIELDS[name], value)
     if name == "history" and isinstance(value, list):
         value = [{"token": "", **attempt} if isinstance(attempt, dict) else attempt for attempt in value]
     try:
         if _TYPES[name] in (datetime, datetime | None):
             return _moment(value)
-        return msgspec.convert(value, _TYPES[name])
+        converted = msgspec.convert(value, _TYPES[name])
+        return tuple(map(_with_zones, converted)) if name == "history" else converted
     except (msgspec.ValidationError, ValueError, OverflowError, OSError) as error:
         why = f"must be one of {', '.join(State)}" if name == "state" else str(error).rstrip(".")
-        raise InvalidJob(f"{place}: {name} cannot be {shown(value)}: {why}") from None
+        raise InvalidJob(f"{name} cannot be {shown(value)}: {why}") from None
+
+
+def _with_zones(attempt: Attempt) -> Attempt:
+    """An attempt whose times are in UTC, which they are where they name no zone."""
+    times = {name: getattr(attempt, name) for name in ("started_at", "finished_at")}
+    return msgspec.structs.replace(attempt, **{name: _in_utc(time) for name, time in times.items() if time})
 
 
 def _moment(value: Any) -> datetime:
@@ -139,11 +135,13 @@ def _moment(value: Any) -> datetime:
         return datetime.fromtimestamp(value, UTC)
     if not isinstance(value, str):
         raise ValueError("a time is ISO text or seconds since 1970")
-    moment = datetime.fromisoformat(value)
+    return _in_utc(datetime.fromisoformat(value))
+
+
+def _in_utc(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 _TYPES: dict[str, Any] = {field.name: field.type for field in msgspec.structs.fields(Job) if field.name != "seq"}
 _FIELDS = frozenset(_TYPES)
-_CHECKED = _FIELDS & frozenset(JobSpec.__struct_fields__)
 _DERIVED = frozenset({"started_at", "finished_at", "worker", "pid", "exit_code", "signal", "error", "seq"})

@@ -1,23 +1,28 @@
-"""Answering without a pool: open the store for a moment, and let the same service answer."""
+"""Requests answered without a pool: the store is opened for a moment, and the same service answers."""
 
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
+from typing import TYPE_CHECKING
 
-from aqueue.attempts.files import AttemptFiles
+from aqueue.control.assembly import BatchAssembler
 from aqueue.control.requests import Part, Request
-from aqueue.control.service import Session
+from aqueue.control.service import Service
+from aqueue.jobs.job import Job
 from aqueue.settings.config import Config
 from aqueue.store.open import open_store
 
+if TYPE_CHECKING:
+    from aqueue.attempts.files import AttemptFiles
 
-def answer_here(
+
+def answer_blocking(
     config: Config, requests: Sequence[Request], seconds_left: Callable[[], float | None] = lambda: None
 ) -> Iterator[Part]:
-    """The parts of the answer to a request, which may come in parts itself.
+    """The parts of the answer to a request, of which a long batch has several.
 
-    Raises `PoolRunning` if somebody else holds the store, and `TimeoutError` if no part comes in `seconds_left`.
+    Raises `PoolRunning` if another process holds the store, and `TimeoutError` if no part comes within `seconds_left`.
     """
     logging.getLogger("aqueue").addHandler(logging.NullHandler())  # an error says it all where nothing goes on
     with asyncio.Runner() as runner:
@@ -37,18 +42,33 @@ async def _next(parts: AsyncIterator[Part], seconds: float | None) -> Part:
 
 
 async def answer(config: Config, requests: Sequence[Request]) -> AsyncGenerator[Part, None]:
-    """Like `answer_here`, inside a running event loop."""
+    """Like `answer_blocking`, inside a running event loop."""
     held = []
     async with open_store(config) as store:
-        session = Session(store, AttemptFiles(config.folder, config.output_limit))
-        for request in requests:
-            if session.hold(request):
+        service, batches = Service(store, _output_remover(config)), BatchAssembler()
+        for message in requests:
+            request = batches.add(message)
+            if request is None:
                 continue
-            async with aclosing(session.answer(request)) as parts:
+            async with aclosing(service.answer(request)) as parts:
                 async for part in parts:
                     if config.shared:
                         yield part
-                    else:  # a directory is let go before anybody takes the time to read the answer
+                    else:  # a directory is closed before anybody takes the time to read the answer
                         held.append(part)
     for part in held:
         yield part
+
+
+def _output_remover(config: Config) -> Callable[[Job], None]:
+    files: AttemptFiles | None = None
+
+    def remove_output(job: Job) -> None:
+        nonlocal files
+        if files is None:
+            from aqueue.attempts.files import AttemptFiles  # only who removes something pays for it
+
+            files = AttemptFiles(config.folder, config.output_limit)
+        files.remove_output(job)
+
+    return remove_output

@@ -1,7 +1,7 @@
-"""What can be asked of a queue, and what is answered: typed messages, the same on the wire and in a process.
+"""The requests to a queue and the responses: typed messages, the same on a socket and inside a process.
 
-A request is one message. Its answer is any number of parts and then `Done` or `Failed`. `PROTOCOL` grows
-with every change that an older side would misunderstand.
+A request is one message, or for a long batch several. Its answer is any number of parts, then `Done` or `Failed`.
+`PROTOCOL` grows with every change that an older side would misunderstand.
 """
 
 from datetime import datetime
@@ -9,10 +9,10 @@ from datetime import datetime
 import msgspec
 
 from aqueue.jobs.job import Job, State
-from aqueue.jobs.spec import JobSpec
+from aqueue.jobs.spec import NewJob
 from aqueue.store.pool_info import PoolInfo
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 
 class Hello(msgspec.Struct, tag=True, frozen=True):
@@ -22,18 +22,18 @@ class Hello(msgspec.Struct, tag=True, frozen=True):
 
 
 class Enqueue(msgspec.Struct, tag=True, frozen=True):
-    """Store all `specs` or none. A long batch comes in parts: all but the last have `more`.
+    """Store all `specs` or none. A long batch comes in several messages: all but the last have `more`.
 
-    Answered after the last part by `Jobs`. Specs are with_defaults by the sender (`JobSpec.with_defaults`).
+    Answered after the last one by `Jobs`. The sender has filled in the defaults (`JobSpec.with_defaults`).
     """
 
-    specs: list[JobSpec]
+    specs: list[NewJob]
     if_absent: bool = False
     more: bool = False
 
 
 class Import(msgspec.Struct, tag=True, frozen=True):
-    """Store these jobs as they are, all or none; in parts like `Enqueue`. Answered by `Jobs`."""
+    """Store these jobs as they are, all or none; in several messages like `Enqueue`. Answered by `Jobs`."""
 
     jobs: list[Job]
     more: bool = False
@@ -65,17 +65,13 @@ class Status(msgspec.Struct, tag=True, frozen=True):
 
 
 class Wait(msgspec.Struct, tag=True, frozen=True):
-    """Answered by `Jobs` as each of `ids` ends; an empty list waits for every unfinished job.
-
-    `progress` asks for an `Overview` first and after every change.
-    """
+    """Answered by `Jobs` as each of `ids` ends; an empty list waits for every unfinished job."""
 
     ids: list[str] = []
-    progress: bool = False
 
 
 class Watch(msgspec.Struct, tag=True, frozen=True):
-    """Every change from now on: answered by `Jobs`, one job each, until the asker leaves or the pool ends."""
+    """Every change of state from now on: answered by `Jobs`, one job each, until the client leaves or the pool ends."""
 
 
 class Cancel(msgspec.Struct, tag=True, frozen=True):
@@ -118,7 +114,7 @@ class StopPools(msgspec.Struct, tag=True, frozen=True):
 
 
 class Configure(msgspec.Struct, tag=True, frozen=True):
-    """Settings that were changed in the pool's config file, key to value: it takes them over at once."""
+    """Settings that were changed in the pool's config file, key to value: the pool applies them at once."""
 
     changed: dict[str, float | int | str | None]
 
@@ -127,29 +123,29 @@ Request = Enqueue | Import | Get | Find | Status | Wait | Watch | Cancel | Retry
 
 
 class Jobs(msgspec.Struct, tag=True, frozen=True):
-    """Part of an answer."""
+    """Jobs, as a part of an answer."""
 
     jobs: list[Job]
 
 
 class Ids(msgspec.Struct, tag=True, frozen=True):
-    """Part of an answer."""
+    """Ids of jobs, as a part of an answer."""
 
     ids: list[str]
 
 
 class Slot(msgspec.Struct, frozen=True):
-    """What a busy worker slot runs, and since when."""
+    """A busy worker slot, and the job that it runs."""
 
     worker: int
     job: Job
 
 
 class Overview(msgspec.Struct, tag=True, frozen=True):
-    """Counts by queue and state; the pool, its busy slots, and what is due next.
+    """The queue as a whole: `counts` by queue and state, the running pool, its busy slots, what is due next.
 
     Where hosts share the store, `pools` are those of all hosts, and so are the busy slots. `trouble` says what keeps
-    the store from being written, while it lasts.
+    changes from being stored, while it lasts.
     """
 
     counts: dict[str, dict[State, int]]
@@ -165,7 +161,7 @@ class Done(msgspec.Struct, tag=True, frozen=True):
 
 
 class Failed(msgspec.Struct, tag=True, frozen=True):
-    """The end of an answer that is an error: its name in `aqueue.errors.BY_KIND`, and its message."""
+    """The end of an answer that is an error: the name of its class in `aqueue.errors`, and its message."""
 
     kind: str
     message: str

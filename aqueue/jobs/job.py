@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from aqueue.jobs.spec import PLAIN_DEFAULTS, PlainFields
+
 
 class State(StrEnum):
     """Where a job is in its life. `failed` will be retried; `dead` is the dead letter queue."""
@@ -28,6 +30,8 @@ class State(StrEnum):
 
 FINAL_STATES = frozenset({State.COMPLETED, State.DEAD, State.CANCELLED})
 WAITING_STATES = frozenset({State.PENDING, State.FAILED})
+EXPIRING_STATES = frozenset({State.COMPLETED, State.CANCELLED})
+"""What retention removes after a time; dead jobs wait for somebody's decision."""
 
 
 class Attempt(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -69,13 +73,14 @@ class Outcome(msgspec.Struct, frozen=True):
         return self.exit_code == 0 and self.error is None and not self.interrupted and not self.cancelled
 
 
-class Job(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A job as it stands after its latest change.
+class Job(PlainFields, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="job"):
+    """A job as it stands after its latest change: the fields that were asked for, and what became of it.
 
     `seq` is its number in order of arrival and never used again; files are named by it. `run_at` is None
     for as soon as possible; `delay` is how many seconds before `run_at` it was put in line, None where a time
     by the wall clock was asked for. `stdout` and `stderr` are what the latest attempt printed (its tail where
-    it is long); they are None where the store was not asked for them.
+    it is long); they are None where the store was not asked for them. As JSON a job says that it is one, for a
+    journal holds other records too.
     """
 
     id: str
@@ -84,19 +89,9 @@ class Job(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     created_at: datetime
     state: State = State.PENDING
     attempts: int = 0
-    max_retries: int = 3
     updated_at: datetime | None = None
-    queue: str = "default"
-    priority: int = 0
     run_at: datetime | None = None
     delay: float | None = None
-    timeout: float | None = None
-    backoff_base: float = 2.0
-    backoff_max: float = 3600.0
-    backoff_jitter: float = 0.0
-    cwd: str | None = None
-    env: dict[str, str] | None = None
-    tags: tuple[str, ...] = ()
     interruptions: int = 0
     history: tuple[Attempt, ...] = ()
     stdout: str | None = None
@@ -158,13 +153,8 @@ class Job(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
             "queue": self.queue,
             "priority": self.priority,
             "run_at": self.due_at,
-            "timeout": self.timeout,
-            "backoff_base": self.backoff_base,
-            "backoff_max": self.backoff_max,
-            "backoff_jitter": self.backoff_jitter,
-            "cwd": self.cwd,
+            **{name: getattr(self, name) for name in PLAIN_DEFAULTS},
             "env": self.env or {},
-            "tags": self.tags,
             "interruptions": self.interruptions,
         }
         for name in ("started_at", "finished_at", "worker", "pid", "exit_code", "signal", "error"):

@@ -1,28 +1,84 @@
-"""What somebody asks for: a shell command and how to run it, checked before anything is stored.
+"""What somebody asks for: a shell command and how to run it; and the same, checked and complete, as it is queued.
 
-The rules for ids, queues and tags are here; each complaint names the field and what is allowed.
+To add a plain field: declare it in `JobSpec` and `PlainFields` here (a default that a setting gives goes to `Defaults`
+instead, and into config.toml), give it to `Queue.enqueue`, and say in docs/record.md what it is. A test holds all of
+these against each other.
 """
 
-import re
-from collections.abc import Iterable
-from datetime import UTC, datetime
+import os
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Annotated, Any
 
 import msgspec
-from msgspec.structs import replace
+from msgspec import UNSET, UnsetType
 
 from aqueue.errors import InvalidJob
+from aqueue.jobs.fields import KINDS, Convert, Directory, Environment, Field, Names, Seconds, Time, wrong_type
 
-ID_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}"
-_ID = re.compile(ID_PATTERN)
-_NAME_RULE = "1 to 128 letters, digits and ._:@-, starting with a letter or digit"
 PRIORITY_LIMIT = 1_000_000
+_MANY = 1_000_000
 
 
-class Defaults(msgspec.Struct, frozen=True):
-    """What a job gets where its spec is silent; with_defaults on it, so later changes of settings do not reach it.
+class JobSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """What somebody asks for: a shell command, and how to run it.
 
-    `timeout`, `backoff_max` in seconds; `backoff_jitter` a fraction from 0 to 1.
+    A duration is seconds, a `timedelta`, or text such as "5m". `run_at` is a `datetime` with a zone, or text in ISO
+    form, which is local time where it names no zone. `cwd` is relative to the current directory of whoever asks.
+    What is not given comes from the settings (for `id`: a new unique one is made). A `timeout` of None or 0 is no
+    limit, whatever the settings say.
     """
+
+    command: Annotated[str, Field("command", "The command line, for `/bin/sh -c`.")]
+    id: Annotated[str | None, Field("name", "The job's id; a new one is made without it.")] = None
+    queue: Annotated[str | None, Field("name", "The queue that a job waits in.", metavar="NAME", setting=True)] = None
+    priority: Annotated[
+        int, Field("whole", "Higher runs first; 0 without it.", low=-PRIORITY_LIMIT, high=PRIORITY_LIMIT)
+    ] = 0
+    delay: Annotated[Seconds | None, Field("seconds", "Start after this: 10s, 5m, 1h30m.", metavar="DURATION")] = None
+    run_at: Annotated[
+        Time | None, Field("time", "Start at this time: 2026-12-01T03:00.", option="--at", metavar="TIME")
+    ] = None
+    timeout: Annotated[
+        Seconds | UnsetType | None,
+        Field("limit", "How long one attempt may run; 0 is no limit.", metavar="DURATION", setting=True),
+    ] = UNSET
+    max_retries: Annotated[
+        int | None, Field("whole", "Retries after the first attempt; then the job is dead.", high=_MANY, setting=True)
+    ] = None
+    backoff_base: Annotated[
+        float | None, Field("number", "Before retry k a job waits backoff_base ** k seconds.", high=_MANY, setting=True)
+    ] = None
+    backoff_max: Annotated[
+        Seconds | None,
+        Field("seconds", "No wait before a retry is longer than this.", metavar="DURATION", setting=True),
+    ] = None
+    backoff_jitter: Annotated[
+        float | None,
+        Field("number", "The part of each wait that is random, so that retries spread out.", high=1, setting=True),
+    ] = None
+    cwd: Annotated[Directory | None, Field("directory", "Where it runs; here without it.", metavar="DIR")] = None
+    env: Annotated[
+        Environment | None, Field("environment", "A variable of its environment; may be repeated.", metavar="K=V")
+    ] = None
+    tags: Annotated[Names, Field("names", "A tag to find it by; may be repeated.", option="--tag", metavar="TAG")] = ()
+
+    def with_defaults(self, defaults: "Defaults", cwd: str | None = None) -> "NewJob":
+        """This spec, checked, with every gap filled from `defaults`; `cwd` is the directory of whoever asks.
+
+        Raises `InvalidJob`, naming the field and what is allowed.
+        """
+        filled = {name: getattr(defaults, name) for name in Defaults.__struct_fields__}
+        return NewJob(**{**filled, "cwd": cwd, **_checked(self, _SPEC_FIELDS, cwd)})
+
+
+FIELDS: dict[str, Field] = {name: hint.__metadata__[0] for name, hint in JobSpec.__annotations__.items()}
+"""The plain fields of a job, in the order in which people see them."""
+
+
+class Defaults(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job gets where its spec is silent, unless the settings say something else. It is copied to the job, so a
+    setting that is changed later does not concern it. `timeout` and `backoff_max` are seconds."""
 
     queue: str = "default"
     max_retries: int = 3
@@ -30,98 +86,83 @@ class Defaults(msgspec.Struct, frozen=True):
     backoff_max: float = 3600.0
     backoff_jitter: float = 0.0
     timeout: float | None = None
-    cwd: str | None = None
 
 
-class JobSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
-    """What somebody asks for: a shell command, and how to run it.
+class PlainFields(Defaults, frozen=True, kw_only=True):
+    """The fields that a job keeps as they were asked for."""
 
-    `timeout` and `delay` are seconds, `run_at` is a time with a zone; `None` leaves the choice to the
-    settings (for `id`: a new unique one is made). `backoff_max` and `backoff_jitter` are like the settings.
-    """
-
-    command: str
-    id: str | None = None
-    queue: str | None = None
     priority: int = 0
-    delay: float | None = None
-    run_at: datetime | None = None
-    timeout: float | None = None
-    max_retries: int | None = None
-    backoff_base: float | None = None
-    backoff_max: float | None = None
-    backoff_jitter: float | None = None
     cwd: str | None = None
     env: dict[str, str] | None = None
     tags: tuple[str, ...] = ()
 
-    def with_defaults(self, defaults: Defaults) -> "JobSpec":
-        """This spec with every gap filled from `defaults`. Raises `InvalidJob` where a field is out of range."""
-        self.validate()
-        gaps = {name: getattr(defaults, name) for name in Defaults.__struct_fields__ if getattr(self, name) is None}
-        return replace(self, **gaps)
+
+PLAIN_DEFAULTS: dict[str, Any] = {
+    name: getattr(PlainFields(), name) for name in FIELDS if name in PlainFields.__struct_fields__
+}
+"""The fields of `PlainFields` in the order of `FIELDS`, each with its default."""
+
+
+def without_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` without those that equal a default: a job then has the default itself, which is not written, and takes
+    no memory of its own."""
+    return {name: value for name, value in values.items() if value != PLAIN_DEFAULTS.get(name, UNSET)}
+
+
+class NewJob(PlainFields, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """A job that is to be queued: checked, and nothing left open. `delay` is seconds, `run_at` in UTC."""
+
+    command: str
+    id: str | None = None
+    delay: float | None = None
+    run_at: datetime | None = None
 
     def validate(self) -> None:
-        """Raise `InvalidJob`, naming the field and what is allowed, if this cannot become a job."""
-        if not self.command.strip():
-            raise InvalidJob("command is empty: it must be a shell command line")
-        if "\0" in self.command:
-            raise InvalidJob("command holds a NUL character, which no command line can carry")
-        _check_text("command", self.command)
-        if self.id is not None:
-            check_name("id", self.id)
-        if self.queue is not None:
-            check_name("queue", self.queue)
-        for tag in self.tags:
-            check_name("tags", tag)
-        check_range("priority", self.priority, -PRIORITY_LIMIT, PRIORITY_LIMIT)
-        check_range("delay", self.delay, 0, 10**9)
-        check_range("timeout", self.timeout, 0.001, 10**9)
-        check_range("max_retries", self.max_retries, 0, 1_000_000)
-        check_range("backoff_base", self.backoff_base, 0, 1_000_000)
-        check_range("backoff_max", self.backoff_max, 0, 10**9)
-        check_range("backoff_jitter", self.backoff_jitter, 0, 1)
-        if self.delay is not None and self.run_at is not None:
-            raise InvalidJob("delay and run_at both say when to start: give one of them")
-        if self.run_at is not None:
-            _check_time("run_at", self.run_at)
-        if self.cwd is not None and (not self.cwd.startswith("/") or "\0" in self.cwd):
-            raise InvalidJob(f"cwd {self.cwd!r} is not an absolute path")
-        _check_text("cwd", self.cwd or "")
-        for name, value in (self.env or {}).items():
-            if not name or "=" in name or "\0" in name + value:
-                raise InvalidJob(f"env holds {name!r}: a name without = and NUL, a value without NUL")
-            _check_text("env", name + value)
+        """Raise `InvalidJob`, naming the field and what is allowed, if this cannot become a job.
+
+        For what comes from elsewhere: what `JobSpec.with_defaults` returns is valid.
+        """
+        _checked(self, _NEW_JOB_FIELDS)
 
 
-def check_name(field: str, value: str) -> None:
-    """Raise `InvalidJob` unless `value` may be an id, a queue or a tag."""
-    if not _ID.fullmatch(value):
-        raise InvalidJob(f"{field} {value[:200]!r} is not allowed: {_NAME_RULE}")
+Declared = tuple[tuple[str, Field, Convert, Any], ...]
 
 
-def _check_text(field: str, value: str) -> None:
-    """Raise `InvalidJob` for what JSON cannot hold: bytes that are no UTF-8, as Python decodes arguments and paths."""
+def _declared(blank: JobSpec | NewJob) -> Declared:
+    """Each field: its name, what is declared of it, its conversion, and its default, as a `blank` job has it."""
+    return tuple((name, field, KINDS[field.kind].convert, getattr(blank, name)) for name, field in FIELDS.items())
+
+
+_REQUIRED: Any = msgspec.NODEFAULT
+_SPEC_FIELDS = _declared(JobSpec(command=_REQUIRED))
+_NEW_JOB_FIELDS = _declared(NewJob(command=_REQUIRED))
+
+
+def _checked(job: JobSpec | NewJob, declared: Declared, cwd: str | None = None) -> dict[str, Any]:
+    """What `job` says, as a job keeps it. Raises `InvalidJob`."""
+    values = {}
+    name, value = "", None
     try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise InvalidJob(f"{field} {value[:200]!r} is not valid UTF-8") from None
+        for name, field, convert, default in declared:
+            value = getattr(job, name)
+            if value is not default:
+                if cwd is not None and field.kind == "directory" and not os.path.isabs(value):
+                    value = os.path.normpath(os.path.join(cwd, value))
+                values[name] = convert(name, field, value)
+    except TypeError:  # the type of a value is told by what converts it, at no cost where it is right
+        raise wrong_type(name, FIELDS[name], value) from None
+    if "delay" in values and "run_at" in values:
+        raise InvalidJob("delay and run_at both say when to start: give one of them")
+    return values
 
 
-def _check_time(field: str, value: datetime) -> None:
-    if value.tzinfo is None:
-        raise InvalidJob(f"{field} has no time zone: write for example 2026-12-01T03:00:00Z")
-    try:
-        value.astimezone(UTC)
-    except OverflowError:  # in UTC it is not in the years 1 to 9999
-        raise InvalidJob(f"{field} {value.isoformat()} is out of range") from None
-
-
-def check_range(field: str, value: float | None, low: float, high: float) -> None:
-    """Raise `InvalidJob` unless `value` is None or from `low` to `high`."""
-    if value is not None and not low <= value <= high:
-        shown = f"{value:g}" if isinstance(value, float) else value
-        raise InvalidJob(f"{field} {shown} is out of range: it must be from {low} to {high}")
+def table() -> str:
+    """The fields of a job as a Markdown table, for the documentation."""
+    rows = [("field", "option", "in JSON", "without it", "what it is"), ("---",) * 5]
+    for name, field, _, default in _SPEC_FIELDS:
+        without = f"the setting `{name}`" if field.setting else f"`{default}`" if isinstance(default, int) else ""
+        rows.append((f"`{name}`", f"`{field.option_name(name)}`", field.allowed, without, field.help.rstrip(".")))
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def first_duplicate(ids: Iterable[str | None]) -> str | None:

@@ -9,35 +9,35 @@ from aqueue.store.protocol import PoolStore, Store
 
 
 def open_store(config: Config) -> Store:
-    """The store that `config` names, for asking and changing, to be entered with `async with`.
+    """The store that `config` names, for queries and changes, to be entered with `async with`.
 
     Raises `StoreError` if what a database needs is not installed.
     """
     if not config.shared:
         from aqueue.store.journal.store import JournalStore
 
-        return JournalStore(config.folder, max_interruptions=config.max_interruptions)
+        return JournalStore(config.folder)
     with _psycopg():
         from aqueue.store.postgres.store import PostgresStore
-    return PostgresStore(config, serve=False)
+    return PostgresStore(config)
 
 
 def open_pool_store(config: Config, queues: frozenset[str] = frozenset()) -> PoolStore:
     """The same for the pool that serves it. `claim` takes jobs of `queues`, of all if none is named."""
     if not config.shared:
-        from aqueue.store.journal.store import JournalStore
+        from aqueue.store.journal.pool_store import JournalPoolStore
 
-        return JournalStore(config.folder, max_interruptions=config.max_interruptions, queues=queues)
+        return JournalPoolStore(config.folder, queues, max_interruptions=config.max_interruptions)
     with _psycopg():
-        from aqueue.store.postgres.store import PostgresStore
-    return PostgresStore(config, queues=queues)
+        from aqueue.store.postgres.pool_store import PostgresPoolStore
+    return PostgresPoolStore(config, queues)
 
 
 async def prepare_database(config: Config) -> tuple[int, int]:
-    """Make the tables that `config` names, or bring them to this version; return which they had, 0 for none, and
-    have now. Raises `StoreError`."""
+    """Create the tables in the database that `config` names, or migrate them to this version; return the version that
+    they had, 0 for none, and have now. Raises `StoreError`."""
     with _psycopg():
-        from aqueue.store.postgres.checkup import prepare
+        from aqueue.store.postgres.integrity import prepare
     return await prepare(config)
 
 
@@ -47,14 +47,14 @@ async def check_database(config: Config, *, repair: bool) -> tuple[list[str], li
     Raises `StoreError`.
     """
     with _psycopg():
-        from aqueue.store.postgres.checkup import check_up
-    return await check_up(config, repair=repair)
+        from aqueue.store.postgres.integrity import check
+    return await check(config, repair=repair)
 
 
 @contextmanager
 def _psycopg() -> Iterator[None]:
-    """Says what to install where it is missing; only who uses a database imports it."""
+    """Raise an error that says what to install if an import fails: psycopg is needed for a database only."""
     try:
         yield
     except ImportError as error:
-        raise StoreError(f"a database needs psycopg ({error}): pip install 'aqueue[postgres]'") from None
+        raise StoreError(f"a database needs psycopg ({error}): pip install 'psycopg[binary]>=3.2'") from None

@@ -4,7 +4,7 @@
 store needs: it claims jobs and settles their attempts.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Protocol, Self
@@ -12,7 +12,7 @@ from typing import Protocol, Self
 import msgspec
 
 from aqueue.jobs.job import Job, Outcome, State
-from aqueue.jobs.spec import JobSpec
+from aqueue.jobs.spec import NewJob
 from aqueue.store.pool_info import PoolInfo
 from aqueue.store.subscriptions import OnChange, OnRemoval, Unsubscribe
 
@@ -82,8 +82,11 @@ class Store(AbstractAsyncContextManager["Store"], Protocol):
 
     async def __aenter__(self) -> Self: ...
 
-    async def add(self, specs: Sequence[JobSpec], *, if_absent: bool = False) -> list[Job]:
-        """Store new jobs, all or none. Raises `DuplicateJob` unless `if_absent`: then those stay as they are."""
+    async def add(self, specs: Iterable[NewJob], *, if_absent: bool = False) -> list[Job]:
+        """Store new jobs, all or none. Raises `DuplicateJob` unless `if_absent`: then those stay as they are.
+
+        A long batch is best an iterator that keeps no spec which it has handed out.
+        """
         ...
 
     async def import_jobs(self, jobs: Sequence[Job]) -> list[Job]:

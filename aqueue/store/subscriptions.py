@@ -1,10 +1,13 @@
-"""Who wants to know: subscribers are called with every durable change, waiters get the end of one job."""
+"""Durable changes, published: subscribers are called with each of them, waiters get the end of one job."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 
 from aqueue.errors import InvalidRequest, PoolGone
 from aqueue.jobs.job import Job
+
+_log = logging.getLogger("aqueue.store")
 
 OnChange = Callable[[Job], None]
 OnRemoval = Callable[[str], None]
@@ -53,14 +56,20 @@ class Subscribers:
     def publish_change(self, job: Job) -> None:
         """`job` is what it is now."""
         for on_change in tuple(self._on_change):
-            on_change(job)
+            try:
+                on_change(job)
+            except Exception:  # it is that subscriber's, and no reason to stop for all others
+                _log.exception("a subscriber failed on a change of job %s", job.id)
         if job.state.final:
             self._release_waiters(job.id, job)
 
     def publish_removal(self, job_id: str) -> None:
         """A job is gone."""
         for on_removal in tuple(self._on_removal):
-            on_removal(job_id)
+            try:
+                on_removal(job_id)
+            except Exception:
+                _log.exception("a subscriber failed on the removal of job %s", job_id)
         self._release_waiters(job_id, None)
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
-"""What only the operating system can say about time: how much has passed, and that the clocks were changed.
+"""Time as only the operating system can tell it: how much has passed, and that the clocks were changed.
 
-Timers of the event loop stand still while the machine sleeps, and know nothing of a wall clock that is set. Whoever
-waits for a time by one of the clocks here is told when to look again.
+Timers of the event loop stand still while the machine sleeps, and do not notice a wall clock that is set. A wait for a
+time by one of the clocks here watches a descriptor, which tells when the wait has to be computed anew.
 """
 
 import contextlib
@@ -9,18 +9,18 @@ import os
 import sys
 import time
 
-_STEADY = time.CLOCK_BOOTTIME if sys.platform == "linux" else time.CLOCK_MONOTONIC
+_CLOCK = time.CLOCK_BOOTTIME if sys.platform == "linux" else time.CLOCK_MONOTONIC
 _ABSOLUTE, _CANCEL_ON_SET = 1, 2
 """Flags of timerfd_settime(2)."""
 
 
 def monotonic() -> float:
     """Seconds on a clock that nobody can set and that goes on while the machine sleeps."""
-    return time.clock_gettime(_STEADY)
+    return time.clock_gettime(_CLOCK)
 
 
 def open_clock_watch() -> int | None:
-    """A descriptor that becomes readable when the wall clock is set or the machine wakes, once `rearm_clock_watch` was called.
+    """A descriptor that becomes readable when the wall clock is set or the machine wakes; see `rearm_clock_watch`.
 
     None where the system has nothing of the kind (all but Linux): a wait that spans a sleep ends late there.
     """
@@ -34,10 +34,11 @@ def open_clock_watch() -> int | None:
 
 
 def rearm_clock_watch(fd: int) -> None:
-    """Let the descriptor be silent until the clocks are changed again; what was before is the caller's to see."""
+    """Make the descriptor readable again only when the clocks are changed from now on; call this before you look at
+    them."""
     import ctypes  # here, because a short command pays for every import
 
-    with contextlib.suppress(OSError):  # `ECANCELED` says what the caller knows
+    with contextlib.suppress(OSError):  # `ECANCELED`: the clocks were changed, which the caller knows
         os.read(fd, 8)
     never = (ctypes.c_long * 4)(0, 0, sys.maxsize, 0)  # struct itimerspec: an interval, and a time in the far future
     with contextlib.suppress(OSError):

@@ -73,6 +73,14 @@ async def test_a_refused_job_leaves_the_rest_of_the_transaction(
         assert [(job.id, job.command) async for job in queue.jobs()] == [("a", "true")]
 
 
+async def test_a_relative_directory_is_seen_from_the_program(
+    shared: Config, connection: "psycopg.AsyncConnection[dict[str, object]]"
+) -> None:
+    by_fields = await aqueue.enqueue_in(connection, "true", config=shared, cwd=Path("rel"))
+    by_spec = await aqueue.enqueue_in(connection, aqueue.JobSpec(command="true", cwd="rel"), config=shared)
+    assert by_fields.cwd == by_spec.cwd == f"{Path.cwd()}/rel"
+
+
 async def jobs(config: Config) -> list[str]:
     async with aqueue.connect(config=config) as queue:
         return [job.id async for job in queue.jobs()]

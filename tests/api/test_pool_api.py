@@ -1,7 +1,8 @@
-"""The queue inside somebody's application: it comes, works, and leaves nothing behind."""
+"""The queue inside an application: a pool and connections, and nothing left behind."""
 
 import asyncio
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import anyio
@@ -9,8 +10,23 @@ import pytest
 from msgspec.structs import replace
 
 import aqueue
-from aqueue import Connection, DuplicateJob, InvalidJob, InvalidRequest, JobSpec, Pool, PoolGone, State, UnknownJob
+from aqueue import (
+    Connection,
+    DuplicateJob,
+    InvalidJob,
+    InvalidRequest,
+    Job,
+    JobSpec,
+    Pool,
+    PoolGone,
+    PoolRunning,
+    Queue,
+    State,
+    UnknownJob,
+)
+from aqueue.control import contention
 from aqueue.settings.config import Config
+from aqueue.system import try_lock
 from tests.conftest import PATIENCE, Pipe, RunClean, StartPool, children
 
 
@@ -37,11 +53,12 @@ def test_a_program_runs_commands_and_nothing_is_left(config: Config, run_clean: 
 
 def test_it_works_under_anyio(config: Config) -> None:
     async def program() -> str | None:
-        async with Pool(config=config) as pool, anyio.create_task_group() as tasks:
-            await pool.enqueue_many([JobSpec(command="echo hi", id=f"j{n}") for n in range(3)])
-            for number in range(3):
-                tasks.start_soon(pool.wait, f"j{number}")
-            return (await pool.wait("j0")).stdout
+        async with Pool(config=config) as pool:
+            async with anyio.create_task_group() as tasks:
+                await pool.enqueue_many([JobSpec(command="echo hi", id=f"j{n}") for n in range(3)])
+                for number in range(3):
+                    tasks.start_soon(pool.wait, f"j{number}")
+            return (await pool.get("j0")).stdout
 
     assert anyio.run(program) == "hi\n"
 
@@ -188,7 +205,7 @@ async def test_a_store_with_a_path_too_long_for_a_socket_works_too(config: Confi
         assert (await queue.wait(job.id)).stdout == "far\n"
 
 
-# What is asked
+# Requests
 
 
 async def test_a_batch_is_all_or_nothing(config: Config) -> None:
@@ -196,7 +213,7 @@ async def test_a_batch_is_all_or_nothing(config: Config) -> None:
         await pool.enqueue("true", id="a")
         for bad in ([JobSpec(command="true", id="b"), JobSpec(command="true", id="a")], ["true", ""], ["true", "a\0"]):
             with pytest.raises((DuplicateJob, InvalidJob)):
-                await pool.enqueue_many(bad)  # type: ignore[arg-type]
+                await pool.enqueue_many(bad)
         assert await states(pool) == {"a": State.PENDING}
         assert await pool.enqueue_many([]) == []
         many = await pool.enqueue_many(f"echo {number}" for number in range(2500))
@@ -214,15 +231,46 @@ async def test_a_job_that_exists_is_fine_where_that_is_said(config: Config) -> N
             await pool.enqueue("echo fourth", id="a", if_absent=True)
 
 
-async def test_every_change_of_state_is_an_event_and_events_end_with_the_pool(config: Config) -> None:
-    async with Pool(config=config) as pool:
-        events = pool.events()
+@pytest.mark.parametrize("kind", ["pool", "connection"])
+async def test_every_change_of_state_is_an_event_and_events_end_with_the_pool(config: Config, kind: str) -> None:
+    seen: list[Job] = []
+    watches = asyncio.Event()
+
+    async def watch(queue: Queue) -> None:
+        async for job in queue.events():
+            seen.append(job)
+            watches.set()
+
+    async with Pool(config=config) as pool, aqueue.connect(config=config) as connection:
+        watching = asyncio.create_task(watch(pool if kind == "pool" else connection))
+        while not watches.is_set():
+            await pool.enqueue("true", delay=3600)
         await pool.enqueue("exit 1", id="a", max_retries=1, backoff_base=0)
         await pool.wait("a")
         await pool.stop()
-        seen = [job.state async for job in events]
+        await asyncio.wait_for(watching, PATIENCE)
     one = [State.PROCESSING, State.FAILED]
-    assert seen == [State.PENDING, *one, State.PROCESSING, State.DEAD]
+    assert [job.state for job in seen if job.id == "a"] == [State.PENDING, *one, State.PROCESSING, State.DEAD]
+
+
+async def test_events_of_a_pool_are_seen_from_the_moment_they_are_asked_for(config: Config) -> None:
+    pool = Pool(config=config)
+    events = pool.events()
+    async with pool:
+        await pool.enqueue("true", id="a", delay=3600)
+    assert [(job.id, job.state) async for job in events] == [("a", State.PENDING)]
+
+
+async def test_events_of_a_pool_that_dies_are_an_error(config: Config, start_pool: StartPool) -> None:
+    process = await asyncio.to_thread(start_pool, "--queue", "none")
+    async with aqueue.connect(config=config) as queue, asyncio.timeout(PATIENCE):
+        events = queue.events()
+        first = asyncio.create_task(anext(events))
+        while not first.done():
+            await queue.enqueue("true")
+        process.kill()
+        with pytest.raises(PoolGone):
+            _ = [job async for job in events]
 
 
 async def test_jobs_are_listed_and_counted(config: Config) -> None:
@@ -281,7 +329,7 @@ async def test_a_connection_waits_for_a_job_that_another_process_runs(config: Co
             await queue.enqueue("true")
             await asyncio.wait({first}, timeout=0.05)
         assert first.result().state is State.PENDING
-        await events.aclose()  # type: ignore[attr-defined]
+        await events.aclose()
         waiting = asyncio.create_task(queue.wait((await queue.enqueue("true", delay=60)).id))
         await queue.counts()
         process.terminate()
@@ -293,6 +341,20 @@ async def test_a_connection_without_a_pool_has_no_events(config: Config) -> None
     async with aqueue.connect(config=config) as queue:
         with pytest.raises(InvalidRequest, match="no pool is running"):
             await anext(queue.events())
+
+
+async def test_a_store_that_is_held_by_a_process_that_does_not_answer_is_an_error(
+    config: Config, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contention, "TIMEOUT", 0.1)
+    store.mkdir(mode=0o700)
+    lock = try_lock(store / "lock")
+    assert lock is not None
+    async with aqueue.connect(config=config) as queue:
+        with pytest.raises(PoolRunning, match="does not answer"):
+            await queue.enqueue("true")
+        os.close(lock)
+        assert (await queue.enqueue("true", id="a")).id == "a"
 
 
 def test_jobs_that_come_while_a_pool_starts_and_stops_are_all_there(config: Config, run_clean: RunClean) -> None:
@@ -334,7 +396,25 @@ def test_a_connection_leaves_nothing_open(config: Config, run_clean: RunClean) -
     run_clean(program())
 
 
-def test_public_names_are_all_there() -> None:
-    assert {name for name in aqueue.__all__ if getattr(aqueue, name) is None} == set()
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = aqueue.nothing  # type: ignore[attr-defined]
+async def test_a_relative_directory_means_the_same_however_a_job_is_queued(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rel").mkdir()
+    monkeypatch.chdir(tmp_path)
+    async with Pool(config=config) as pool:
+        one = await pool.enqueue("pwd", cwd="rel")
+        two, three = await pool.enqueue_many([JobSpec(command="pwd", cwd="rel"), JobSpec(command="pwd")])
+        for job, directory in ((one, "rel"), (two, "rel"), (three, "")):
+            assert (await pool.wait(job.id)).stdout == f"{tmp_path / directory}\n"
+
+
+async def test_backoff_and_durations_can_be_given_in_an_application(config: Config) -> None:
+    async with Pool(config=config) as pool:
+        job = await pool.enqueue(
+            "true", backoff_max="1m", backoff_jitter=0.5, timeout=timedelta(minutes=5), delay="1h", backoff_base=3
+        )
+        assert (job.backoff_max, job.backoff_jitter, job.timeout, job.backoff_base) == (60, 0.5, 300, 3)
+        with pytest.raises(InvalidJob, match=r'^timeout must be a number of seconds, .*, not "x"$'):
+            await pool.enqueue("true", timeout="x")
+        with pytest.raises(InvalidJob, match=r"^command must be a string"):
+            await pool.enqueue_many([["ls", "-l"]])  # type: ignore[list-item]

@@ -1,4 +1,4 @@
-"""One attempt: real commands, run as `sh -c` would, and ended for certain."""
+"""Running attempts: real commands, which mean what they mean under `sh -c`, and are ended for certain."""
 
 import asyncio
 import os
@@ -16,6 +16,8 @@ from msgspec.structs import replace
 from aqueue.attempts.files import AttemptFiles
 from aqueue.attempts.orphans import find_orphans, group_members
 from aqueue.attempts.runner import Runner
+from aqueue.attempts.running import RunningAttempt
+from aqueue.attempts.token import Token
 from aqueue.jobs.job import Attempt, Job, Outcome
 from aqueue.settings.config import Config
 from tests.conftest import PATIENCE, Pipe
@@ -36,7 +38,7 @@ class Bench:
 
     def job(self, command: str, **fields: object) -> Job:
         self.count += 1
-        attempt = Attempt(started_at=NOW, worker=1, token=f"{self.name}.1.{self.count}-1")
+        attempt = Attempt(started_at=NOW, worker=1, token=str(Token(self.name, 1, self.count, 1)))
         job = Job(id=f"j{self.count}", seq=self.count, command=command, created_at=NOW, history=(attempt,))
         return replace(job, **{"cwd": str(self.folder), **fields})
 
@@ -155,13 +157,7 @@ MEANINGS = [
 
 def as_sh(command: str, folder: Path, env: dict[str, str] | None = None) -> tuple[int, bytes, bytes]:
     done = subprocess.run(
-        ["sh", "-c", command],
-        executable="/bin/sh",
-        cwd=folder,
-        env=env,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
+        command, shell=True, cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False
     )
     return done.returncode, done.stdout, done.stderr
 
@@ -293,6 +289,7 @@ async def test_a_time_limit_ends_the_command_and_says_so(run: Bench) -> None:
     assert outcome.stdout == "began\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [
@@ -326,9 +323,9 @@ async def test_what_was_asked_for_first_is_the_reason(run: Bench, ready: Pipe) -
     job = run.job(f"echo > {ready.path}; sleep 60")
     task = asyncio.create_task(run.runner.run(job))
     await ready.read()
-    command = run.runner.running[job.id]
-    command.end("cancelled", cancelled=True)
-    command.end("interrupted: the pool was stopped", interrupted=True)
+    attempt = run.runner.running[job.id]
+    attempt.end("cancelled", cancelled=True)
+    attempt.end("interrupted: the pool was stopped", interrupted=True)
     outcome = await asyncio.wait_for(task, PATIENCE)
     assert outcome is not None
     assert (outcome.error, outcome.cancelled, outcome.interrupted) == ("cancelled", True, False)
@@ -362,14 +359,14 @@ async def test_a_command_left_running_goes_on_and_is_found_by_its_token(
     job = run.job(f"echo before; echo > {ready.path}; read x < {go.path}; echo $x; echo after; exit 5")
     task = asyncio.create_task(run.runner.run(job))
     await ready.read()
-    run.runner.running[job.id].leave()
+    run.runner.running[job.id].leave_running()
     assert await asyncio.wait_for(task, PATIENCE) is None
     run.runner.close()
 
     later = Runner("later", run.files, config)
-    alive = find_orphans()[job.history[-1].token]
-    assert alive.shell is not None
-    adopting = asyncio.create_task(later.adopt(job, alive.shell))
+    orphan = find_orphans()[job.history[-1].token]
+    assert orphan.shell is not None
+    adopting = asyncio.create_task(later.adopt(job, orphan.shell))
     go.write()
     outcome = await asyncio.wait_for(adopting, PATIENCE)
     assert outcome is not None
@@ -377,8 +374,6 @@ async def test_a_command_left_running_goes_on_and_is_found_by_its_token(
 
 
 async def test_an_attempt_of_which_nothing_is_left_was_interrupted(run: Bench) -> None:
-    from aqueue.attempts.running import RunningAttempt
-
     outcome = await run.runner.conclude(RunningAttempt(run.job("true"), 1))
     assert (outcome.interrupted, outcome.exit_code, outcome.signal) == (True, None, None)
     assert outcome.error is not None

@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 
 from aqueue.settings.config import Config
-from aqueue.system import platform
+from aqueue.system import connect_control_socket, control_socket_path
 
 _SCRIPT = Path(sys.executable).with_name("aqueue")
 AQUEUE = [str(_SCRIPT)] if _SCRIPT.exists() else [sys.executable, "-m", "aqueue"]
@@ -100,7 +100,7 @@ class Sandbox:
             def answers() -> bool:
                 if process.poll() is not None:
                     raise RuntimeError(f"the pool ended: {self.log.read_text()[-500:]}")
-                there = platform.connect(platform.socket_path(self.store)) if self.store.exists() else None
+                there = connect_control_socket(control_socket_path(self.store)) if self.store.exists() else None
                 line.extend([there] if there is not None else [])
                 return there is not None
 

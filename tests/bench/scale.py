@@ -1,9 +1,16 @@
 """Many jobs: how soon a pool starts on a large store, what a job costs in memory, how many run at a time."""
 
 import time
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import chain
+from pathlib import Path
 
+import msgspec
 import psutil
 
+from aqueue.jobs.job import Job
+from aqueue.jobs.spec import JobSpec
 from tests.bench import stores
 from tests.bench.report import Figure
 from tests.bench.sandbox import AQUEUE, medians, sandbox
@@ -31,24 +38,68 @@ def _open(count: int) -> float:
 
 
 def memory(quick: bool) -> list[Figure]:
-    """Growth of the pool's resident size, over a pool with the default workers on an empty store."""
+    """Growth of the pool's resident size, over a pool with the default workers on an empty store.
+
+    While four commands run, other jobs wait, to start at once or each at a time of its own: read from the journal, or
+    taken in as one batch of a command's.
+    """
     pending, running = (100_000, 300) if quick else (1_000_000, 2000)
-    empty = _resident(0)
-    per_pending = (_resident(pending) - empty) / pending
-    per_running = (_resident_running(running) - empty) / running
+    empty = _resident([])
     note = f"{empty / 1e6:.0f} MB on an empty store"
+
+    def per_job(size: int, jobs: int) -> float:
+        return (size - empty) / jobs / 1000
+
+    def row(what: str, size: int, must: float, aim: float) -> Figure:
+        return Figure(f"resident size per {what}, {pending:,} jobs", per_job(size, pending), must, aim, "KB", note=note)
+
+    def plain() -> Iterator[Job]:
+        return stores.pending(pending, first=5)
+
+    def timed() -> Iterator[Job]:
+        tomorrow = datetime.now(UTC) + timedelta(days=1)
+        return stores.scheduled(pending, tomorrow, every=timedelta(seconds=1), first=5)
+
     return [
-        Figure(f"resident size per pending job, {pending:,} pending", per_pending / 1000, 1.0, 0.6, "KB", note=note),
-        Figure(f"resident size per running job, {running:,} running", per_running / 1000, 30, 15, "KB", note=note),
+        row("pending job", _resident(plain()), 0.5, 0.45),
+        row("job with a run_at of its own", _resident(timed()), 0.65, 0.6),
+        row("pending job of one batch", _resident_batch(plain()), 0.75, 0.6),
+        row("job with a run_at of its own, of one batch", _resident_batch(timed()), 0.85, 0.7),
+        Figure(
+            f"resident size per running job, {running:,} running",
+            per_job(_resident_running(running), running),
+            30,
+            15,
+            "KB",
+            note=note,
+        ),
     ]
 
 
-def _resident(pending: int) -> int:
-    """Bytes, while four commands run and so many jobs wait."""
+def _resident(jobs: Iterable[Job]) -> int:
+    """Bytes, while four commands run and these jobs wait."""
     with sandbox() as box:
-        stores.fill(box.store, stores.backlog(pending))
+        stores.fill(box.store, chain(stores.blockers(), jobs))
         with box.pool() as pid:
             return _settled_size(pid)
+
+
+def _resident_batch(jobs: Iterable[Job]) -> int:
+    """The same when the jobs were queued while the pool ran, by one command."""
+    with sandbox() as box:
+        stores.fill(box.store, stores.blockers())
+        with box.pool() as pid:
+            box.aqueue("enqueue", "-", stdin=_specs(box.folder / "specs", jobs))
+            return _settled_size(pid)
+
+
+def _specs(path: Path, jobs: Iterable[Job]) -> Path:
+    """A file of what was asked for, as JSON lines."""
+    with open(path, "wb") as file:
+        for job in jobs:
+            spec = JobSpec(command=job.command, run_at=job.run_at)
+            file.write(msgspec.json.encode(spec) + b"\n")
+    return path
 
 
 def _resident_running(count: int) -> int:

@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
+from aqueue import layout
 from aqueue.errors import UNREADABLE
 from aqueue.jobs.job import Attempt, Job, State
-from aqueue.store.journal.records import FORMAT, Header, decode_job, encode
+from aqueue.store.journal.records import FORMAT, Header, decode_record, encode
 
 _CWD = "/home/somebody/a/project"
 _CHUNK = 10_000
@@ -25,8 +26,13 @@ def pending(count: int, command: str = "true", *, first: int = 1, priority: int 
 
 def backlog(count: int, workers: int = 4) -> Iterator[Job]:
     """Jobs that keep every worker busy, and `count` that are due and wait behind them."""
-    yield from (in_any_directory(job) for job in pending(workers, BLOCKER, priority=9))
+    yield from blockers(workers)
     yield from pending(count, first=workers + 1)
+
+
+def blockers(workers: int = 4) -> Iterator[Job]:
+    """Jobs that keep every worker busy."""
+    return (in_any_directory(job) for job in pending(workers, BLOCKER, priority=9))
 
 
 def finished(count: int, *, first: int = 1) -> Iterator[Job]:
@@ -49,11 +55,13 @@ def finished(count: int, *, first: int = 1) -> Iterator[Job]:
         )
 
 
-def scheduled(count: int, at: datetime) -> Iterator[Job]:
-    """Jobs that are due at `at`."""
+def scheduled(count: int, at: datetime, *, every: timedelta = timedelta(), first: int = 1) -> Iterator[Job]:
+    """Jobs the first of which is due at `at`, and each other one `every` later; `first` is the first one's number."""
     now = datetime.now(UTC)
-    for seq in range(1, count + 1):
-        yield Job(id=f"j{seq:05d}", seq=seq, command="true", created_at=now, run_at=at, cwd="/")
+    for number in range(count):
+        seq = first + number
+        run_at = at + number * every
+        yield Job(id=f"j{seq:05d}", seq=seq, command="true", created_at=now, run_at=run_at, cwd="/")
 
 
 def runnable(count: int, command: str = "true") -> Iterator[Job]:
@@ -70,7 +78,7 @@ def fill(store: Path, jobs: Iterable[Job]) -> None:
     """Make `store` one that holds `jobs`; a job that comes twice has two lines."""
     store.mkdir(mode=0o700, parents=True)
     following = iter(jobs)
-    with open(store / "jobs.jsonl", "wb", opener=_private) as journal:
+    with open(store / layout.JOURNAL, "wb", opener=_private) as journal:
         journal.write(encode(Header(FORMAT)) + b"\n")
         while lines := [encode(job) + b"\n" for job in islice(following, _CHUNK)]:
             journal.write(b"".join(lines))
@@ -84,19 +92,19 @@ def _private(path: str, flags: int) -> int:
 
 def journal_size(store: Path) -> int:
     """The length of the journal in bytes."""
-    return (store / "jobs.jsonl").stat().st_size
+    return (store / layout.JOURNAL).stat().st_size
 
 
 def ended_attempts(store: Path, offset: int = 0) -> list[Attempt]:
     """Each attempt that has ended, as the journal tells from byte `offset` on."""
     found = []
-    with open(store / "jobs.jsonl", "rb") as journal:
+    with open(store / layout.JOURNAL, "rb") as journal:
         journal.seek(offset)
         for line in journal:
             try:
-                job = decode_job(line)
+                job = decode_record(line)
             except UNREADABLE:
-                continue  # a header, or a line about other lines
-            if job.latest is not None and job.latest.finished_at is not None:
+                continue  # the header
+            if isinstance(job, Job) and job.latest is not None and job.latest.finished_at is not None:
                 found.append(job.latest)
     return found

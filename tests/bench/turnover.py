@@ -1,4 +1,4 @@
-"""A pool's traffic with its database and nothing else: workers that claim jobs and settle them without running them.
+"""The round trips of a pool and nothing else: workers that claim jobs and settle them without running them.
 
 As a program it says `ready` when it serves, begins when it reads a line, and prints after how many seconds each tenth
 of its jobs was claimed and settled.
@@ -17,7 +17,7 @@ import msgspec
 
 from aqueue.jobs.job import Outcome
 from aqueue.settings.config import Config
-from aqueue.store.postgres.store import PostgresStore
+from aqueue.store.open import open_pool_store
 
 _DONE = Outcome(exit_code=0, pid=4711)
 _PARTS = 10
@@ -55,7 +55,7 @@ def _begun(running: "list[subprocess.Popen[bytes]]") -> "list[subprocess.Popen[b
 async def _serve(url: str, jobs: int, workers: int) -> list[float]:
     times: list[float] = []
     with tempfile.TemporaryDirectory(prefix="aqueue-bench-") as folder:
-        store = PostgresStore(Config(store=url, directory=folder, workers=workers))
+        store = open_pool_store(Config(store=url, directory=folder, workers=workers))
         async with store:
             await asyncio.sleep(0.5)  # its start is over
             sys.stdout.write("ready\n")

@@ -4,12 +4,13 @@ import os
 import subprocess
 import sys
 import tomllib
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from aqueue.settings.config import SETTINGS
+from aqueue.settings.declarations import SETTINGS
 
 from .conftest import Cli
 
@@ -44,15 +45,39 @@ def test_a_long_batch_is_stored_whole_and_in_order(cli: Cli) -> None:
 def test_options_fill_every_field(cli: Cli) -> None:
     record = cli.json(
         "enqueue", "x", "--json", "--id", "a", "--queue", "q", "--priority", "-5", "--at", "2036-12-01T03:00:00Z",
-        "--timeout", "5m", "--max-retries", "0", "--backoff-base", "1.5", "--cwd", ".", "--env", "A=b=c",
+        "--timeout", "5m", "--max-retries", "0", "--backoff-base", "1.5", "--backoff-max", "1h30m",
+        "--backoff-jitter", "0.5", "--cwd", ".", "--env", "A=b=c",
         "--env", "E=", "--tag", "t", "--tag", "u",
     )[0]  # fmt: skip
     expected = {
         "id": "a", "command": "x", "state": "pending", "queue": "q", "priority": -5, "run_at": "2036-12-01T03:00:00Z",
-        "timeout": 300, "max_retries": 0, "backoff_base": 1.5, "cwd": str(cli.folder), "env": {"A": "b=c", "E": ""},
+        "timeout": 300, "max_retries": 0, "backoff_base": 1.5, "backoff_max": 5400, "backoff_jitter": 0.5,
+        "cwd": str(cli.folder), "env": {"A": "b=c", "E": ""},
         "tags": ["t", "u"], "attempts": 0, "exit_code": None, "history": [],
     }  # fmt: skip
     assert {name: record[name] for name in expected} == expected
+
+
+def test_json_is_read_as_options_are(cli: Cli) -> None:
+    asked = {"command": "x", "timeout": "5m", "backoff_max": "1h30m", "run_at": "2036-12-01T03:00", "cwd": "sub"}
+    by_json = cli.json("enqueue", msgspec.json.encode(asked).decode(), "--json")[0]
+    place = ["--at", "2036-12-01T03:00", "--cwd", "sub"]
+    by_option = cli.json("enqueue", "x", "--timeout", "5m", "--backoff-max", "1h30m", *place, "--json")[0]
+    for name in asked:
+        assert by_json[name] == by_option[name], name
+    assert by_json["cwd"] == str(cli.folder / "sub")
+    (record,) = cli.json("enqueue", '{"command":"x","delay":"10s"}', "--json")
+    wait = datetime.fromisoformat(record["run_at"]) - datetime.fromisoformat(record["created_at"])
+    assert wait.total_seconds() == 10
+
+
+@pytest.mark.parametrize(
+    "words", [["x", "--timeout", "0"], ['{"command":"x","timeout":0}'], ['{"command":"x","timeout":null}']]
+)
+def test_no_time_limit_can_be_asked_for_where_the_settings_give_one(cli: Cli, words: list[str]) -> None:
+    cli.environ["AQUEUE_TIMEOUT"] = "5m"
+    assert cli.json("enqueue", "x", "--json")[0]["timeout"] == 300
+    assert cli.json("enqueue", *words, "--json")[0]["timeout"] is None
 
 
 def test_an_option_fills_what_the_json_does_not_say(cli: Cli) -> None:
@@ -87,6 +112,7 @@ def test_a_bad_line_late_in_a_batch_stores_nothing(cli: Cli) -> None:
     assert cli.states() == {}
 
 
+@pytest.mark.slow
 def test_lists_are_filtered(cli: Cli) -> None:
     cli(
         "enqueue",
@@ -111,11 +137,13 @@ def test_the_store_may_be_named_before_and_after_every_command(cli: Cli, place: 
     assert "/dev/null" in cli.refused(*words, status=5)
 
 
+@pytest.mark.slow
 def test_an_unknown_id_is_one_line_and_exit_status_4(cli: Cli) -> None:
     for command in (["show"], ["logs"], ["wait"], ["cancel"], ["remove"], ["dlq", "retry"]):
         assert "nobody" in cli.refused(*command, "nobody", status=4)
 
 
+@pytest.mark.slow
 def test_jobs_fail_die_come_back_and_are_removed(cli: Cli) -> None:
     cli("enqueue", "echo out; echo err >&2; exit 7", "--id", "a", "--max-retries", "0")
     done = cli.drain(status=1)
@@ -132,9 +160,42 @@ def test_jobs_fail_die_come_back_and_are_removed(cli: Cli) -> None:
     assert cli("logs", "a", "--attempt", "1").stdout == "out\n"
     assert "no attempt 3: it has had 2" in cli.refused("logs", "a", "--attempt", "3")
     assert "give one of them" in cli.refused("logs", "a", "--attempt", "1", "--follow")
-    assert cli("dlq", "purge").stdout == "a\n"
+    assert "1 dead job for good: say --yes" in cli.refused("dlq", "purge")
+    assert cli("dlq", "purge", "--dry-run").stdout == "a\n"
+    assert cli("remove", "--older-than", "0s", "--yes").stdout == ""  # dead ones wait for somebody's decision
+    assert cli.states() == {"a": "dead"}
+    assert cli("dlq", "purge", "--yes").stdout == "a\n"
     assert cli.states() == {}
-    assert cli("remove", "--state", "dead", "--older-than", "7d").stdout == ""
+    assert cli("remove", "--state", "dead", "--older-than", "7d", "--yes").stdout == ""
+
+
+@pytest.mark.parametrize("command", [["remove", "--older-than", "7", "--yes"], ["dlq", "purge", "--older-than", "1.5"]])
+def test_a_number_without_a_unit_deletes_nothing(cli: Cli, command: list[str]) -> None:
+    assert "has no unit: say for example 7d" in cli.refused(*command)
+
+
+@pytest.mark.parametrize(("answer", "left"), [("y", {}), ("n", {"a": "cancelled", "b": "cancelled"})])
+def test_who_deletes_many_at_a_terminal_is_asked_and_shown_how_many(
+    cli: Cli, answer: str, left: dict[str, str]
+) -> None:
+    for job_id in ("a", "b"):
+        cli("enqueue", "true", "--id", job_id)
+    cli("cancel", "a", "b")
+    ours, theirs = os.openpty()
+    try:
+        process = cli.start("remove", "--state", "cancelled", stdin=theirs, stdout=subprocess.PIPE, stderr=theirs)
+        asked = b""
+        while b"?" not in asked:
+            asked += os.read(ours, 1000)
+        assert b"Remove 2 cancelled jobs, with their output, for good?" in asked
+        os.write(ours, f"{answer}\n".encode())
+        printed, _ = process.communicate(timeout=60)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert cli.states() == left
+    assert printed == ("a\nb\n" if answer == "y" else "")
+    assert process.returncode == (0 if answer == "y" else 1)
 
 
 def test_output_is_printed_byte_for_byte(cli: Cli) -> None:
@@ -167,6 +228,7 @@ def test_status_counts_by_queue_and_state(cli: Cli) -> None:
     assert "none runs" in text
 
 
+@pytest.mark.slow
 def test_settings_that_are_changed_at_the_same_moment_are_all_changed(cli: Cli) -> None:
     others = ("store", "orphans", "directory")
     numbers = {name: number for number, name in enumerate(SETTINGS, 10) if name not in others}

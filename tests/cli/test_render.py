@@ -31,8 +31,8 @@ class Terminal(io.StringIO):
     [("abc", 3, "abc"), ("abcd", 3, "ab…"), ("日本語", 6, "日本語"), ("日本語", 5, "日本…"), ("日本語", 4, "日…")],
 )
 def test_text_is_cut_to_columns(text: str, width: int, shown: str) -> None:
-    assert render.cut(text, width) == shown
-    assert render.width_of(shown) <= width
+    assert render.truncate(text, width) == shown
+    assert render.display_width(shown) <= width
 
 
 def test_a_table_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,7 +40,7 @@ def test_a_table_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setenv("NO_COLOR", "1")
     lines = render.job_table([JOB, msgspec.structs.replace(JOB, id="日本", command="x" * 500)])
-    assert max(render.width_of(line) for line in lines) <= 60
+    assert max(render.display_width(line) for line in lines) <= 60
     assert lines[0].split() == ["ID", "STATE", "TRIES", "QUEUE", "WHEN", "COMMAND"]
     assert lines[2].endswith("…")
 
@@ -53,7 +53,7 @@ def test_wide_columns_give_way_to_the_last_one_on_a_terminal_only(monkeypatch: p
     for columns in (60, 80):
         monkeypatch.setenv("COLUMNS", str(columns))
         lines = render.job_table([wide, JOB])
-        assert max(render.width_of(line) for line in lines) <= columns
+        assert max(render.display_width(line) for line in lines) <= columns
         assert lines[1].endswith(" short")
         assert lines[2].endswith(" echo hello")
 
@@ -109,7 +109,7 @@ def test_a_line_of_the_log_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("NO_COLOR", "1")
     job = msgspec.structs.replace(RUNNING, command="x" * 100)
     for change in (job, ended(Outcome(exit_code=3), job), ended(Outcome(error="y" * 100), job)):
-        assert render.width_of(TextLine()(change) or "") == 80
+        assert render.display_width(TextLine()(change) or "") == 80
 
 
 def test_the_log_for_machines_is_one_object_a_line() -> None:

@@ -6,15 +6,15 @@ import pytest
 
 from aqueue.cli import specs
 from aqueue.errors import DuplicateJob, InvalidJob
-from aqueue.jobs.spec import Defaults, JobSpec
+from aqueue.jobs.spec import Defaults, JobSpec, NewJob
 
 
-def stamp(spec: JobSpec) -> JobSpec:
+def complete(spec: JobSpec) -> NewJob:
     return spec.with_defaults(Defaults())
 
 
-def lines(data: bytes) -> list[JobSpec]:
-    return list(specs.from_lines(io.BytesIO(data), "stdin", stamp))
+def lines(data: bytes) -> list[NewJob]:
+    return list(specs.from_lines(io.BytesIO(data), "stdin", complete))
 
 
 def test_an_argument_is_json_or_a_command() -> None:
@@ -37,8 +37,14 @@ def test_words_are_quoted_for_the_shell() -> None:
         ('{"command":3}', "command must be a string, not 3"),
         ('{"command":null}', "command must be a string, not null"),
         ('{"command":"x","max_retries":"abc"}', 'max_retries must be an integer, not "abc"'),
+        ('{"command":"x","priority":null}', "priority must be an integer, not null"),
+        ('{"command":"x","tags":null}', "tags must be an array of strings, not null"),
+        ('{"command":"x","cwd":"rel","max_retries":"abc"}', 'max_retries must be an integer, not "abc"'),
         ('{"command":"x","priority":1.5}', "priority must be an integer, not 1.5"),
-        ('{"command":"x","run_at":"soon"}', 'run_at must be a time with its zone, such as "2026-12-01T03:00:00Z"'),
+        (
+            '{"command":"x","run_at":"soon"}',
+            'run_at must be a time such as "2026-12-01T03:00" (local) or "2026-12-01T03:00:00Z", not "soon"',
+        ),
         ('{"command":"x","env":{"A":1}}', 'env must be an object of strings, not {"A":1}'),
         ('{"command":"x","tags":"a"}', 'tags must be an array of strings, not "a"'),
         ('{"command":"x","retries":1}', "unknown field 'retries': allowed are command, id, queue"),
@@ -55,7 +61,7 @@ def test_words_are_quoted_for_the_shell() -> None:
 )
 def test_what_is_no_job_is_explained_in_one_line(text: str, message: str) -> None:
     with pytest.raises(InvalidJob) as caught:
-        specs.from_argument(text)
+        specs.complete_all(specs.from_argument(text), complete)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -90,13 +96,13 @@ def test_an_error_in_a_stream_names_its_line(data: bytes, message: str) -> None:
 
 def test_an_error_in_one_of_many_says_in_which() -> None:
     with pytest.raises(InvalidJob, match=r"^job 2 of the array: command is empty"):
-        specs.stamped_all(specs.from_argument('[{"command":"x"},{"command":" "}]'), stamp)
+        specs.complete_all(specs.from_argument('[{"command":"x"},{"command":" "}]'), complete)
     with pytest.raises(InvalidJob, match=r"^command is empty"):
-        specs.stamped_all(specs.from_command(" "), stamp)
+        specs.complete_all(specs.from_command(" "), complete)
 
 
 def test_two_equal_ids_in_a_batch_are_refused() -> None:
     with pytest.raises(DuplicateJob, match="line 3: id a is that of line 1 too"):
         lines(b'{"id":"a","command":"x"}\necho\n{"id":"a","command":"y"}\n')
     with pytest.raises(DuplicateJob, match="id a occurs twice"):
-        specs.stamped_all([JobSpec(id="a", command="x"), JobSpec(id="a", command="y")], stamp)
+        specs.complete_all([JobSpec(id="a", command="x"), JobSpec(id="a", command="y")], complete)

@@ -8,22 +8,60 @@ import pytest
 
 from aqueue.cli import COMMANDS
 
+from ..conftest import StartPool
 from .conftest import Cli
 
+SLOW = (
+    "anyio",
+    "rich",
+    "tomlkit",
+    "psutil",
+    "tomllib",
+    "aqueue.pool",
+    "aqueue.attempts.runner",
+    "aqueue.attempts.files",
+)
+"""Modules that a command which only queues a job has no use for."""
 
-def test_queueing_imports_nothing_that_it_does_not_need(cli: Cli) -> None:
-    code = (
-        "import sys; from aqueue.cli import _run; sys.argv[1:] = ['enqueue', '{bad']; _run();"
-        "print(sorted({'asyncio', 'anyio', 'rich', 'tomlkit', 'psutil', 'tomllib'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=cli.folder, env=cli.environ, capture_output=True, text=True)
-    assert done.stdout.strip() == "[]", done.stderr
+
+def modules_of(cli: Cli, *words: str) -> set[str]:
+    """What a command has loaded when it is done."""
+    code = "import sys; from aqueue.cli import _run; _run(); sys.stderr.write(' '.join(sys.modules))"
+    command = [sys.executable, "-c", code, *words]
+    done = subprocess.run(command, cwd=cli.folder, env=cli.environ, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+    return set(done.stderr.split())
+
+
+def test_queueing_to_a_pool_loads_nothing_that_it_does_not_need(cli: Cli, start_pool: StartPool) -> None:
+    start_pool("--queue", "none")
+    loaded = modules_of(cli, "enqueue", "true")
+    assert loaded & {*SLOW, "asyncio", "aqueue.control.service", "aqueue.control.waiting"} == set()
+    assert "aqueue.control.transport" in loaded
+
+
+def test_queueing_without_a_pool_loads_nothing_of_a_pool(cli: Cli) -> None:
+    loaded = modules_of(cli, "enqueue", "true")
+    assert loaded & set(SLOW) == set()
+    assert "aqueue.control.service" in loaded
+    assert list(cli.states().values()) == ["pending"]
+
+
+def test_a_database_without_its_driver_says_what_to_install(cli: Cli) -> None:
+    cli.environ["AQUEUE_STORE"] = "postgresql://me@127.0.0.1:1/db"
+    code = "import sys; sys.modules['psycopg'] = None; from aqueue.cli import main; main()"
+    command = [sys.executable, "-c", code, "enqueue", "true"]
+    done = subprocess.run(command, cwd=cli.folder, env=cli.environ, capture_output=True, text=True)
+    assert done.returncode == 5
+    assert done.stderr.startswith("aqueue: a database needs psycopg (")
+    assert done.stderr.endswith("): pip install 'psycopg[binary]>=3.2'\n")
 
 
 def test_the_version_is_printed(cli: Cli) -> None:
-    assert cli("--version").stdout == f"aqueue {version('aqueue')}\n"
+    assert cli("--version").stdout == f"aqueue {version('aqueue-shell')}\n"
 
 
+@pytest.mark.slow
 def test_help_lists_every_command_and_each_has_help(cli: Cli) -> None:
     text = cli("--help").stdout
     for command in COMMANDS:
@@ -32,6 +70,7 @@ def test_help_lists_every_command_and_each_has_help(cli: Cli) -> None:
     assert cli().stdout == text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "named"),
     [
@@ -70,14 +109,16 @@ def test_misuse_is_one_line_and_exit_status_2(cli: Cli, args: list[str], named: 
     assert not cli.store.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "status"), [("list", 0), ("enqueue true", 0), ("enqueue -", 0), ("status --json", 0), ("show x", 4)]
 )
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_a_stream_that_is_closed_is_an_empty_one(cli: Cli, command: str, status: int, closed: str) -> None:
     script = f"{sys.executable} -m aqueue {command} {closed}"
-    quiet = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
-    done = subprocess.run(script, shell=True, cwd=cli.folder, env=cli.environ, **quiet)
+    done = subprocess.run(
+        script, shell=True, cwd=cli.folder, env=cli.environ, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
     assert done.returncode == status
     assert "Traceback" not in done.stderr
 

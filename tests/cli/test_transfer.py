@@ -75,6 +75,8 @@ def test_times_without_a_zone_are_utc_and_numbers_are_seconds() -> None:
         ({"created_at": "yesterday"}, "created_at cannot be"),
         ({"command": 3}, "record 1: command must be a string, not 3"),
         ({"command": " "}, "command is empty"),
+        ({"max_retries": "x"}, r"record 1 \(job1\): max_retries must be an integer, not \"x\""),
+        ({"cwd": "rel"}, "cwd 'rel' is not an absolute path"),
         ({"attempts": -1}, "attempts -1 is out of range"),
         ({"interruptions": 10**30}, "interruptions 1000000000000000000000000000000 is out of range"),
         ({"id": "a b"}, "id 'a b' is not allowed"),
@@ -98,3 +100,41 @@ def test_a_file_that_is_no_list_of_records_is_refused() -> None:
 def test_two_records_with_one_id_are_refused() -> None:
     with pytest.raises(DuplicateJob, match="id job1 occurs twice"):
         read([CLASSIC, CLASSIC])
+
+
+def test_what_a_record_leaves_open_comes_from_the_settings() -> None:
+    settings = Defaults(queue="q", max_retries=7, backoff_base=3.0, backoff_max=60.0, backoff_jitter=0.5, timeout=9.0)
+    bare = {"id": "a", "command": "true"}
+    (job,) = read_records(msgspec.json.encode([bare]), "f.json", settings)
+    for name in Defaults.__struct_fields__:
+        assert getattr(job, name) == getattr(settings, name), name
+    for nothing in (None, 0, "0s"):
+        (job,) = read_records(msgspec.json.encode([{**bare, "timeout": nothing}]), "f.json", settings)
+        assert job.timeout is None
+
+
+def test_a_null_is_as_good_as_nothing_except_for_a_limit() -> None:
+    (job,) = read([{**CLASSIC, "queue": None, "backoff_base": None, "max_retries": None, "tags": None}])
+    assert (job.queue, job.backoff_base, job.max_retries, job.tags) == ("default", 3.0, 3, ())
+
+
+def test_a_duration_may_be_text_in_a_record_too() -> None:
+    (job,) = read([{**CLASSIC, "timeout": "5m", "backoff_max": "2h"}])
+    assert (job.timeout, job.backoff_max) == (300.0, 7200.0)
+
+
+def test_what_equals_a_default_is_not_written() -> None:
+    (job,) = read(
+        [{**CLASSIC, "backoff_base": 2.0, "backoff_max": 3600.0, "max_retries": 3, "env": {}, "queue": "default"}]
+    )
+    assert msgspec.json.decode(msgspec.json.encode(job)).keys() == {
+        "type", "id", "seq", "command", "created_at", "attempts", "updated_at",
+    }  # fmt: skip
+
+
+def test_times_without_a_zone_are_in_utc_also_in_the_history() -> None:
+    attempt = {"started_at": "2026-03-01T00:00:00", "finished_at": "2026-03-01T01:00:00+01:00", "worker": 1}
+    (job,) = read([{**CLASSIC, "created_at": "2026-03-01T00:00:00", "history": [attempt]}])
+    assert (job.created_at, job.started_at, job.finished_at) == (AT, AT, AT)
+    assert job.started_at is not None
+    assert job.started_at.tzinfo is UTC

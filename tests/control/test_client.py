@@ -1,29 +1,36 @@
-"""The command line's side of the door: the same answers with a pool and without one."""
+"""The blocking client: the same answers with a pool and without one."""
 
+import os
 import socket
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from aqueue.control.client import Client, registered_pool
-from aqueue.control.requests import Cancel, Enqueue, Find, Get, Jobs, Overview, Remove, Retry, Status, Watch
-from aqueue.errors import DamagedStore, DuplicateJob, InvalidRequest, PoolGone, UnknownJob, WaitTimeout
+from aqueue.control import contention
+from aqueue.control.client import Client
+from aqueue.control.registry import registered_pool
+from aqueue.control.requests import Cancel, Enqueue, Find, Get, Remove, Request, Retry, Wait, Watch
+from aqueue.control.stopping import stop_pool
+from aqueue.control.waiting import wait_for_jobs
+from aqueue.errors import DamagedStore, DuplicateJob, InvalidRequest, PoolGone, PoolRunning, UnknownJob, WaitTimeout
 from aqueue.jobs.job import Job
-from aqueue.jobs.spec import Defaults, JobSpec
+from aqueue.jobs.spec import NewJob
 from aqueue.settings.config import Config
+from aqueue.system import try_lock
 
 from ..conftest import PATIENCE, Pipe, StartPool
 
 
-def spec(command: str = "true", **fields: object) -> JobSpec:
-    return JobSpec(**{"command": command, **fields}).with_defaults(Defaults(max_retries=0))  # type: ignore[arg-type]
+def spec(command: str = "true", **fields: Any) -> NewJob:
+    return NewJob(command=command, max_retries=0, **fields)
 
 
-def jobs(client: Client, *requests: object) -> list[Job]:
-    parts = client.ask(*requests)  # type: ignore[arg-type]
-    return [job for part in parts if isinstance(part, Jobs) for job in part.jobs]
+def jobs(client: Client, request: Request | Iterable[Request]) -> list[Job]:
+    return list(client.jobs(request))
 
 
 @pytest.fixture(params=["without a pool", "with a pool"])
@@ -39,10 +46,9 @@ def test_the_same_is_answered_with_a_pool_and_without(client: Client) -> None:
         assert [job.id for job in jobs(client, Get(["b", "a"]))] == ["b", "a"]
         assert [job.state for job in jobs(client, Cancel(["a"]))] == ["cancelled"]
         assert [job.state for job in jobs(client, Retry(["a"]))] == ["pending"]
-        list(client.ask(Remove(["a"])))
+        assert list(client.ids(Remove(["a"]))) == ["a"]
         assert [job.id for job in jobs(client, Find())] == ["b"]
-        (overview,) = client.ask(Status())
-        assert isinstance(overview, Overview)
+        overview = client.overview()
         assert sum(sum(states.values()) for states in overview.counts.values()) == 1
 
 
@@ -56,6 +62,16 @@ def test_the_same_is_refused_with_a_pool_and_without(client: Client) -> None:
         with pytest.raises(InvalidRequest, match="only a dead or cancelled job"):
             jobs(client, Retry(["a"]))
         assert [job.id for job in jobs(client, Find())] == ["a"]
+
+
+def test_an_answer_that_is_not_read_to_its_end_is_not_taken_for_the_next(client: Client) -> None:
+    with client:
+        jobs(client, Enqueue([spec(id=f"j{number}") for number in range(2500)]))
+        assert next(client.jobs(Find())).id == "j0"
+        assert [job.id for job in jobs(client, Get(["j7"]))] == ["j7"]
+        with pytest.raises(UnknownJob):
+            jobs(client, Get(["nobody"]))
+        assert [job.id for job in jobs(client, Get(["j8"]))] == ["j8"]
 
 
 def test_a_long_batch_comes_in_parts_and_is_one_change(client: Client) -> None:
@@ -72,7 +88,7 @@ def test_a_long_batch_comes_in_parts_and_is_one_change(client: Client) -> None:
 def test_a_pool_is_known_while_it_runs(config: Config, start_pool: StartPool, store: Path) -> None:
     with Client(config) as client:
         assert client.pool is None
-        assert client.stop() is None
+        assert stop_pool(client) is None
         process = start_pool("--count", "3")
         assert client.pool is not None
         assert (client.pool.pid, client.pool.workers, client.pool.store) == (process.pid, 3, str(store))
@@ -82,7 +98,7 @@ def test_a_pool_is_known_while_it_runs(config: Config, start_pool: StartPool, st
 def test_stopping_returns_when_the_pool_is_gone(config: Config, start_pool: StartPool, store: Path) -> None:
     process = start_pool()
     with Client(config) as client:
-        stopped = client.stop(timeout=PATIENCE)
+        stopped = stop_pool(client, timeout=PATIENCE)
         assert stopped is not None
         assert stopped.pid == process.pid
         assert registered_pool(store) is None
@@ -96,14 +112,14 @@ def test_a_stop_that_takes_too_long_says_so_and_goes_on(config: Config, start_po
         jobs(client, Enqueue([spec(f"read x < {go.path}", id="a")]))
         wait_for_state(client, "a", "processing")
         with pytest.raises(WaitTimeout, match=f"pid {process.pid}"):
-            client.stop(timeout=0.1)
+            stop_pool(client, timeout=0.1)
     go.write()
     assert process.wait(PATIENCE) == 0
 
 
-def wait_for_state(client: Client, name: str, state: str) -> None:
+def wait_for_state(client: Client, job_id: str, state: str) -> None:
     deadline = time.monotonic() + PATIENCE
-    while jobs(client, Get([name]))[0].state != state:
+    while jobs(client, Get([job_id]))[0].state != state:
         assert time.monotonic() < deadline
 
 
@@ -111,7 +127,7 @@ def test_jobs_are_waited_for_as_they_end(config: Config, start_pool: StartPool, 
     start_pool("--count", "2")
     with Client(config) as client:
         jobs(client, Enqueue([spec(f"read x < {go.path}", id="slow"), spec("exit 3", id="fast")]))
-        ended = client.wait(["slow", "fast"], timeout=PATIENCE)
+        ended = wait_for_jobs(client, ["slow", "fast"], timeout=PATIENCE)
         first = next(ended)
         assert (first.id, first.exit_code) == ("fast", 3)
         go.write()
@@ -122,9 +138,9 @@ def test_a_wait_in_vain_ends_in_time(client: Client) -> None:
     with client:
         jobs(client, Enqueue([spec(id="a")]))
         with pytest.raises(WaitTimeout, match=r"a has not ended after 0.1 s"):
-            list(client.wait(["a"], timeout=0.1))
+            list(wait_for_jobs(client, ["a"], timeout=0.1))
         with pytest.raises(UnknownJob):
-            list(client.wait(["nobody"], timeout=PATIENCE))
+            list(wait_for_jobs(client, ["nobody"], timeout=PATIENCE))
 
 
 def test_a_job_that_is_waited_for_before_there_is_a_pool_is_waited_for_still(
@@ -136,7 +152,7 @@ def test_a_job_that_is_waited_for_before_there_is_a_pool_is_waited_for_still(
 
         def wait() -> None:
             with Client(config) as other:
-                found.extend(other.wait(["a"], timeout=PATIENCE))
+                found.extend(wait_for_jobs(other, ["a"], timeout=PATIENCE))
 
         waiting = threading.Thread(target=wait)
         waiting.start()
@@ -145,7 +161,7 @@ def test_a_job_that_is_waited_for_before_there_is_a_pool_is_waited_for_still(
         assert [job.stdout for job in found] == ["late\n"]
 
 
-def test_a_pool_that_dies_while_it_is_asked_is_said_to_be_gone(config: Config, start_pool: StartPool) -> None:
+def test_a_pool_that_dies_before_it_has_answered_is_an_error(config: Config, start_pool: StartPool) -> None:
     process = start_pool("--queue", "none")
     with Client(config) as client:
         jobs(client, Enqueue([spec(id="a")]))
@@ -160,10 +176,35 @@ def test_a_pool_that_dies_while_it_is_asked_is_said_to_be_gone(config: Config, s
 def test_a_pool_that_dies_before_it_is_greeted_is_no_pool(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     here, there = socket.socketpair()
     there.close()
-    lines = iter([here])
-    monkeypatch.setattr("aqueue.system.posix.connect", lambda _: next(lines, None))
+    connections = iter([here])
+    monkeypatch.setattr("aqueue.control.transport.connect_control_socket", lambda _: next(connections, None))
     with Client(config) as client:
         assert [job.id for job in jobs(client, Enqueue([spec(id="a")]))] == ["a"]
+
+
+def test_a_store_that_is_held_by_a_process_that_does_not_answer_is_an_error(
+    config: Config, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contention, "TIMEOUT", 0.1)
+    store.mkdir(mode=0o700)
+    lock = try_lock(store / "lock")
+    assert lock is not None
+    with Client(config) as client:
+        with pytest.raises(PoolRunning, match="does not answer"):
+            jobs(client, Find())
+        os.close(lock)
+        assert jobs(client, Find()) == []
+
+
+def test_a_deadline_of_one_request_does_not_hold_for_the_next(config: Config, start_pool: StartPool, go: Pipe) -> None:
+    start_pool()
+    with Client(config) as client:
+        jobs(client, Enqueue([spec(f"read x < {go.path}", id="a")]))
+        client.connect(time.monotonic() + 0.01)
+        waiting = threading.Timer(0.1, go.write)
+        waiting.start()
+        assert [job.id for job in jobs(client, Wait(["a"]))] == ["a"]
+        waiting.join()
 
 
 def test_a_damaged_store_is_refused_as_by_a_pool(config: Config, store: Path) -> None:

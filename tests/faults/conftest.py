@@ -15,6 +15,7 @@ import pytest
 
 from aqueue.control.client import Client
 from aqueue.control.requests import Enqueue, Find, Jobs, Request
+from aqueue.control.waiting import wait_for_jobs
 from aqueue.jobs.job import Job, State
 from aqueue.jobs.spec import Defaults, JobSpec
 from aqueue.settings.config import Config
@@ -90,7 +91,7 @@ class Broken:
 
     def enqueue(self, command: str, **fields: Any) -> Job:
         """Queue a job; when this returns, it was acknowledged."""
-        spec = JobSpec(command=command, **fields).with_defaults(Defaults(max_retries=0, cwd=str(self.folder)))
+        spec = JobSpec(command=command, **fields).with_defaults(Defaults(max_retries=0), cwd=str(self.folder))
         return self.ask(Enqueue([spec]))[0]
 
     def jobs(self) -> dict[str, Job]:
@@ -102,7 +103,7 @@ class Broken:
     def ended(self, name: str) -> Job:
         """The job once it has ended."""
         with Client(Config(str(self.store))) as client:
-            return next(client.wait([name], PATIENCE))
+            return next(wait_for_jobs(client, [name], PATIENCE))
 
     def left_processing(self) -> list[str]:
         return [job.id for job in self.ask(Find(states=[State.PROCESSING]))]

@@ -69,7 +69,11 @@ def skew_clocks(file: str) -> None:
     time.time = lambda: real() + wrong_by(0)
     aqueue.system.clock.monotonic = lambda: monotonic() + wrong_by(1)
     aqueue.system.clock.open_clock_watch = lambda: os.open(f"{file}.changed", os.O_RDWR | os.O_NONBLOCK)
-    aqueue.system.clock.rearm_clock_watch = lambda fd: os.read(fd, 1)
+
+    def rearm(fd: int) -> None:
+        os.read(fd, 1)
+
+    aqueue.system.clock.rearm_clock_watch = rearm
     aqueue.jobs.job.utc_now = lambda: datetime.fromtimestamp(time.time(), UTC)
 
 

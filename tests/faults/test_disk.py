@@ -13,6 +13,7 @@ import pytest
 
 from aqueue.errors import StoreError
 from aqueue.jobs.job import State
+from tests.faults.conftest import Broken
 
 FULL = {"do": "fail", "error": "ENOSPC", "file": "jobs."}
 CALLS = ["write", "fdatasync"]
@@ -29,7 +30,7 @@ def patient(go: Path, after: str) -> str:
     return f"echo before; until [ -e {go} ]; do sleep 0.02; done; {after}"
 
 
-def until_refused(broken: Any, command: str, why: str) -> set[str]:
+def until_refused(broken: Broken, command: str, why: str) -> set[str]:
     """Queue jobs for later until one is refused, for that reason; return which were acknowledged."""
     acknowledged: set[str] = set()
     for number in range(500):
@@ -48,10 +49,11 @@ def assert_refused(status: int, output: str) -> None:
     assert output.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", ["write", "fdatasync", "open", "mkdir"])
 @pytest.mark.parametrize("error", ["ENOSPC", "EIO", "EROFS"])
 def test_without_a_pool_an_enqueue_that_cannot_be_stored_fails_and_did_not_happen(
-    broken: Any, outage: Path, call: str, error: str
+    broken: Broken, outage: Path, call: str, error: str
 ) -> None:
     if call != "mkdir":
         broken.enqueue("true", id="before")
@@ -63,9 +65,10 @@ def test_without_a_pool_an_enqueue_that_cannot_be_stored_fails_and_did_not_happe
     assert broken.run("enqueue", "echo again", "--id", "refused") == (0, "refused\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", CALLS)
 def test_a_pool_on_a_broken_disk_refuses_and_claims_nothing_loses_no_result_and_goes_on_by_itself(
-    broken: Any, outage: Path, eventually: Callable[..., Any], tmp_path: Path, call: str
+    broken: Broken, outage: Path, eventually: Callable[..., Any], tmp_path: Path, call: str
 ) -> None:
     broken.pool("--count", "2", fault={**FULL, "call": call, "until_gone": str(outage)})
     broken.enqueue(patient(tmp_path / "go", "exit 3"), id="running")
@@ -92,10 +95,11 @@ def test_a_pool_on_a_broken_disk_refuses_and_claims_nothing_loses_no_result_and_
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("status", [0, 3])
 def test_a_result_that_could_not_be_stored_before_the_pool_ended_is_found_by_the_next(
-    broken: Any, outage: Path, eventually: Callable[..., Any], tmp_path: Path, call: str, status: int
+    broken: Broken, outage: Path, eventually: Callable[..., Any], tmp_path: Path, call: str, status: int
 ) -> None:
     pool = broken.pool(fault={**FULL, "call": call, "until_gone": str(outage)})
     broken.enqueue(patient(tmp_path / "go", f"echo ran >>runs; exit {status}"), id="running")
@@ -112,9 +116,10 @@ def test_a_result_that_could_not_be_stored_before_the_pool_ended_is_found_by_the
     assert (tmp_path / "runs").read_text() == "ran\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", CALLS)
 def test_a_command_whose_start_could_not_be_stored_is_not_run_a_second_time_beside_itself(
-    broken: Any, outage: Path, eventually: Callable[..., Any], call: str
+    broken: Broken, outage: Path, eventually: Callable[..., Any], call: str
 ) -> None:
     pool = broken.pool(fault={**FULL, "call": call, "until_gone": str(outage)})
     alone = "exec 9>lock; flock -n 9 || echo not alone >>runs; echo s >>runs"
@@ -131,10 +136,10 @@ def test_a_command_whose_start_could_not_be_stored_is_not_run_a_second_time_besi
     assert "not alone" not in (broken.folder / "runs").read_text()
 
 
-def test_a_compaction_that_fails_leaves_the_store_as_it_is_and_in_service(broken: Any, outage: Path) -> None:
+def test_a_compaction_that_fails_leaves_the_store_as_it_is_and_in_service(broken: Broken, outage: Path) -> None:
     fault = {"call": "replace", "do": "fail", "error": "EIO", "file": "jobs.new", "until_gone": str(outage)}
     outage.touch()
-    broken.pool(fault={**fault, "set": {"aqueue.store.journal.writer._COMPACT_AT": 5}})
+    broken.pool(fault={**fault, "set": {"aqueue.store.journal.group_commit.COMPACT_AT": 5}})
     for number in range(20):
         broken.enqueue(f"echo {number}", id=f"n{number}")
     assert [broken.ended(f"n{number}").stdout for number in range(20)] == [f"{number}\n" for number in range(20)]
@@ -143,11 +148,11 @@ def test_a_compaction_that_fails_leaves_the_store_as_it_is_and_in_service(broken
 
 
 def test_after_a_compaction_whose_new_name_cannot_be_made_durable_nothing_is_acknowledged_into_the_old_file(
-    broken: Any, outage: Path
+    broken: Broken, outage: Path
 ) -> None:
     broken.enqueue("true", id="first", delay=3600)
     fault = {"call": "fsync", "do": "fail", "file": str(broken.store), "until_gone": str(outage)}
-    pool = broken.pool("--count", "1", fault={**fault, "set": {"aqueue.store.journal.writer._COMPACT_AT": -1000}})
+    pool = broken.pool("--count", "1", fault={**fault, "set": {"aqueue.store.journal.group_commit.COMPACT_AT": -1000}})
     outage.touch()
     acknowledged = {"first"}
     acknowledged |= until_refused(broken, "true", "written anew")
@@ -160,7 +165,7 @@ def test_after_a_compaction_whose_new_name_cannot_be_made_durable_nothing_is_ack
     assert set(broken.jobs()) == acknowledged
 
 
-def test_at_the_file_size_limit_enqueue_fails_and_goes_on_when_the_limit_is_lifted(broken: Any) -> None:
+def test_at_the_file_size_limit_enqueue_fails_and_goes_on_when_the_limit_is_lifted(broken: Broken) -> None:
     pool = broken.pool()
     resource.prlimit(pool.pid, resource.RLIMIT_FSIZE, (1 << 16, resource.RLIM_INFINITY))
     accepted = until_refused(broken, "true # " + "x" * 3000, "File too large")
@@ -170,7 +175,7 @@ def test_at_the_file_size_limit_enqueue_fails_and_goes_on_when_the_limit_is_lift
     assert broken.ended("after").stdout == "there is room\n"
 
 
-def test_half_a_write_that_cannot_be_taken_back_spoils_nothing(broken: Any, outage: Path) -> None:
+def test_half_a_write_that_cannot_be_taken_back_spoils_nothing(broken: Broken, outage: Path) -> None:
     fault = {"call": "ftruncate", "do": "fail", "file": "jobs.jsonl", "until_gone": str(outage)}
     pool = broken.pool(fault=fault)
     outage.touch()
@@ -186,7 +191,7 @@ def test_half_a_write_that_cannot_be_taken_back_spoils_nothing(broken: Any, outa
 
 
 @pytest.fixture
-def small_disk(broken: Any) -> Iterator[Path]:
+def small_disk(broken: Broken) -> Iterator[Path]:
     """The store on a file system of 256 kB."""
     broken.store.mkdir(mode=0o700)
     mounted = subprocess.run(
@@ -211,7 +216,7 @@ def fill(disk: Path) -> Path:
 
 @pytest.mark.parametrize("status", [0, 3])
 def test_a_full_disk_changes_no_exit_status_and_the_pool_goes_on_when_there_is_room(
-    broken: Any, small_disk: Path, eventually: Callable[..., Any], tmp_path: Path, status: int
+    broken: Broken, small_disk: Path, eventually: Callable[..., Any], tmp_path: Path, status: int
 ) -> None:
     broken.pool()
     broken.enqueue(patient(tmp_path / "go", f"exit {status}"), id="running")
@@ -227,14 +232,14 @@ def test_a_full_disk_changes_no_exit_status_and_the_pool_goes_on_when_there_is_r
     assert (ended.exit_code, ended.error, ended.stdout) == (status, None, "before\n")
 
 
-def test_on_a_full_disk_a_new_store_is_refused_with_exit_status_5(broken: Any, small_disk: Path) -> None:
+def test_on_a_full_disk_a_new_store_is_refused_with_exit_status_5(broken: Broken, small_disk: Path) -> None:
     filler = fill(small_disk)
     assert_refused(*broken.run("enqueue", "true", "--id", "a"))
     os.unlink(filler)
     assert broken.run("enqueue", "true", "--id", "a") == (0, "a\n")
 
 
-def test_a_pool_that_cannot_write_at_its_start_says_so_in_one_line(broken: Any, small_disk: Path) -> None:
+def test_a_pool_that_cannot_write_at_its_start_says_so_in_one_line(broken: Broken, small_disk: Path) -> None:
     broken.enqueue("true", id="kept")
     fill(small_disk)
     status, output = broken.run("worker", "start")
@@ -243,7 +248,7 @@ def test_a_pool_that_cannot_write_at_its_start_says_so_in_one_line(broken: Any, 
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
-def test_a_log_for_which_there_is_no_room_costs_no_job(broken: Any, log_format: str) -> None:
+def test_a_log_for_which_there_is_no_room_costs_no_job(broken: Broken, log_format: str) -> None:
     for name in ("a", "b"):
         broken.enqueue("echo done", id=name)
     with open("/dev/full", "w") as full:
@@ -255,8 +260,9 @@ def test_a_log_for_which_there_is_no_room_costs_no_job(broken: Any, log_format: 
     assert "Traceback" not in errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", [[0], [1], [2], [0, 1, 2]])
-def test_a_stream_that_is_closed_is_taken_for_no_file_of_the_stores(broken: Any, closed: list[int]) -> None:
+def test_a_stream_that_is_closed_is_taken_for_no_file_of_the_stores(broken: Broken, closed: list[int]) -> None:
     def close() -> None:
         for fd in closed:
             os.close(fd)

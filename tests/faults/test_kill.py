@@ -5,13 +5,15 @@ outlive their pool, so each job runs exactly once, whatever happens to pools.
 """
 
 import random
+import shutil
 import signal
-from typing import Any
+from pathlib import Path
 
 import pytest
 
 from aqueue.errors import AqueueError
 from aqueue.jobs.job import Job, State
+from tests.faults.conftest import Broken
 
 STEPS = [
     (call, nth, do)
@@ -32,14 +34,15 @@ COMPACTION = [
     ("replace", 1, "kill before"),
     ("replace", 1, "kill after"),
 ]
-EARLY = {"aqueue.store.journal.writer._COMPACT_AT": 10}
+FORMATS = Path(__file__).parents[1] / "store" / "formats"
+EARLY = {"aqueue.store.journal.group_commit.COMPACT_AT": 10}
 """Compaction from ten lines on."""
 
 
 class Workload:
     """Jobs whose runs and results can be told from outside, and which of them were acknowledged."""
 
-    def __init__(self, broken: Any) -> None:
+    def __init__(self, broken: Broken) -> None:
         self.broken = broken
         self.acknowledged: dict[str, int] = {}
         self.asked = 0
@@ -71,13 +74,14 @@ class Workload:
 
 
 @pytest.fixture
-def workload(broken: Any) -> Workload:
+def workload(broken: Broken) -> Workload:
     return Workload(broken)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("call", "nth", "do"), STEPS)
 def test_a_pool_killed_while_it_writes_loses_and_repeats_nothing(
-    broken: Any, workload: Workload, call: str, nth: int, do: str
+    broken: Broken, workload: Workload, call: str, nth: int, do: str
 ) -> None:
     pool = broken.pool("--count", "2", fault={"call": call, "file": "jobs.jsonl", "nth": nth, "do": do})
     while pool.poll() is None and workload.asked < 40:
@@ -87,9 +91,10 @@ def test_a_pool_killed_while_it_writes_loses_and_repeats_nothing(
     workload.check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("call", "nth", "do"), COMPACTION)
 def test_a_pool_killed_while_it_compacts_loses_and_repeats_nothing(
-    broken: Any, workload: Workload, call: str, nth: int, do: str
+    broken: Broken, workload: Workload, call: str, nth: int, do: str
 ) -> None:
     fault = {"call": call, "file": "jobs.new", "nth": nth, "do": do, "set": EARLY}
     pool = broken.pool("--count", "2", fault=fault)
@@ -100,7 +105,26 @@ def test_a_pool_killed_while_it_compacts_loses_and_repeats_nothing(
     workload.check()
 
 
-def test_a_pool_killed_after_it_read_an_output_still_has_it_in_the_record(broken: Any, workload: Workload) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize(("call", "nth", "do"), COMPACTION)
+def test_a_pool_killed_while_it_rewrites_an_old_journal_loses_nothing(
+    broken: Broken, workload: Workload, version: int, call: str, nth: int, do: str
+) -> None:
+    broken.store.mkdir(mode=0o700)
+    shutil.copy(FORMATS / f"format-{version}.jsonl", broken.store / "jobs.jsonl")
+    before = {job_id: (job.history, job.stdout) for job_id, job in broken.jobs().items()}
+    pool = broken.pool("--queue", "none", fault={"call": call, "file": "jobs.new", "nth": nth, "do": do})
+    while pool.poll() is None:
+        workload.enqueue()
+    assert pool.wait(30) == -signal.SIGKILL
+    broken.enqueue("true", id="after", delay=3600)
+    after = broken.jobs()
+    assert before.items() <= {job_id: (job.history, job.stdout) for job_id, job in after.items()}.items()
+    assert {"after", *workload.acknowledged} <= after.keys()
+
+
+def test_a_pool_killed_after_it_read_an_output_still_has_it_in_the_record(broken: Broken, workload: Workload) -> None:
     """The third write is the end of the first job: added, claimed, settled."""
     pool = broken.pool("--count", "1", fault={"call": "write", "file": "jobs.jsonl", "nth": 4, "do": "kill before"})
     workload.enqueue()
@@ -109,7 +133,8 @@ def test_a_pool_killed_after_it_read_an_output_still_has_it_in_the_record(broken
     workload.check()
 
 
-def test_pools_killed_at_random_moments_lose_and_repeat_nothing(broken: Any, workload: Workload) -> None:
+@pytest.mark.slow
+def test_pools_killed_at_random_moments_lose_and_repeat_nothing(broken: Broken, workload: Workload) -> None:
     chance = random.Random(20)
     for number in range(60):
         workload.enqueue(seconds=2.0 if number % 20 == 0 else 0.05)

@@ -12,22 +12,24 @@ from typing import Any
 import pytest
 
 from aqueue.errors import DamagedStore
-from aqueue.jobs.job import Outcome
-from aqueue.jobs.spec import Defaults, JobSpec
+from aqueue.jobs.job import Job, Outcome
+from aqueue.jobs.spec import Defaults, JobSpec, NewJob
 from aqueue.settings.config import Config
 from aqueue.store.journal.opening import open_journal
-from aqueue.store.open import open_store
+from aqueue.store.open import open_pool_store
+from aqueue.store.protocol import PoolStore
+from tests.faults.conftest import Broken
 
 Summary = dict[str, tuple[Any, ...]]
 TAILS = {
     "nothing": b"",
     "zeros": bytes(700),
     "garbage": random.Random(3).randbytes(500) + b"\n" + random.Random(4).randbytes(300),
-    "lines": b'{"id": 3}\n}{\n\n{"removed": \n',
+    "lines": b'{"type":"job","id":3}\n}{\n\n{"type":"removal"}\n',
 }
 
 
-def spec(**fields: Any) -> JobSpec:
+def spec(**fields: Any) -> NewJob:
     return JobSpec(command="echo x", **fields).with_defaults(Defaults(backoff_base=0))
 
 
@@ -54,7 +56,7 @@ async def record(path: Path) -> tuple[bytes, dict[int, Summary]]:
         copy.write_bytes(journal.read_bytes())
         moments[journal.stat().st_size] = summary_of(copy)[0]
 
-    async with open_store(Config(str(path / "store"), max_interruptions=2)) as store:
+    async with open_pool_store(Config(str(path / "store"), max_interruptions=2)) as store:
         acknowledged()
         await store.add([spec(id="one")])
         acknowledged()
@@ -67,11 +69,7 @@ async def record(path: Path) -> tuple[bytes, dict[int, Summary]]:
         ):
             job = await store.claim(1)
             acknowledged()
-            durable = asyncio.Event()
-            unsubscribe = store.subscribe(lambda _, durable=durable: durable.set())
-            await store.settle(job, outcome)
-            await durable.wait()
-            unsubscribe()
+            await settled(store, job, outcome)
             acknowledged()
         await store.cancel("batch3")
         acknowledged()
@@ -81,6 +79,16 @@ async def record(path: Path) -> tuple[bytes, dict[int, Summary]]:
     return journal.read_bytes(), moments
 
 
+async def settled(store: PoolStore, job: Job, outcome: Outcome) -> None:
+    """Settle an attempt, and return once that is durable."""
+    durable = asyncio.Event()
+    unsubscribe = store.subscribe(lambda _: durable.set())
+    await store.settle(job, outcome)
+    await durable.wait()
+    unsubscribe()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("tail", TAILS)
 async def test_every_prefix_of_the_journal_opens_to_what_was_acknowledged_by_then(
     recorded: tuple[bytes, dict[int, Summary]], tail: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -119,7 +127,7 @@ async def record_unsynced(path: Path) -> tuple[bytes, int]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("aqueue.store.journal.file.fdatasync", slow)
-        async with open_store(Config(str(path))) as store:
+        async with open_pool_store(Config(str(path))) as store:
             for number in range(8):
                 await store.add([spec(id=f"old{number}", env={"X": "x" * 200})])
             await store.remove(["old3"])
@@ -187,7 +195,7 @@ def test_a_batch_that_says_it_is_longer_than_it_is_takes_nothing_that_was_synced
     data, _ = unsynced
     path = tmp_path / "jobs.jsonl"
     behind = data.index(b"\n", data.index(b'"id":"a"')) + 1
-    path.write_bytes(data[:behind].replace(b'"together":9', b'"together":99'))
+    path.write_bytes(data[:behind].replace(b'"jobs":9', b'"jobs":99'))
     with pytest.raises(DamagedStore, match=r"line 11 \(byte \d+\): 89 of the lines that belong together are missing"):
         open_journal(path)
 
@@ -203,7 +211,7 @@ def test_a_store_whose_very_first_line_was_cut_off_opens_empty(
     assert summary_of(path) == ({}, None)
 
 
-def test_the_pool_says_in_one_line_where_the_torn_tail_is(broken: Any, eventually: Callable[..., Any]) -> None:
+def test_the_pool_says_in_one_line_where_the_torn_tail_is(broken: Broken, eventually: Callable[..., Any]) -> None:
     broken.enqueue("true", id="kept")
     with open(broken.store / "jobs.jsonl", "ab") as journal:
         journal.write(b'{"id":"half')

@@ -46,7 +46,7 @@ class Soak:
 
     def fault(self) -> dict[str, Any]:
         """A fault for the next pool."""
-        early = {"aqueue.store.journal.writer._COMPACT_AT": self.chance.choice([0, 50, 5000])}
+        early = {"aqueue.store.journal.group_commit.COMPACT_AT": self.chance.choice([0, 50, 5000])}
         call, file = self.chance.choice(CALLS), self.chance.choice(["jobs.jsonl", "jobs.new", "jobs."])
         kind = self.chance.choice(["none", "kill", "halfway", "fail"])
         if kind == "kill":
@@ -102,6 +102,7 @@ class Soak:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(float(os.environ.get("SOAK_SECONDS", 600)) + 300)
 def test_random_faults_lose_nothing_and_run_nothing_twice(
     broken: Any, eventually: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,14 +4,16 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.faults.conftest import Broken
 
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "pool"), [(50, "no pool"), (50, "a pool"), (50, "pools that are killed")])
 def test_of_many_writers_each_acknowledged_change_is_there_and_each_refused_one_is_not(
-    broken: Any, count: int, pool: str
+    broken: Broken, count: int, pool: str
 ) -> None:
     program = str(Path(__file__).with_name("writing.py"))
     if pool == "a pool":

@@ -50,7 +50,7 @@ def ran(job: Job, outcome: Outcome, *, now: datetime = NOON, max_interruptions: 
         ({"priority": 1_000_001}, "priority"),
         ({"delay": -1}, "delay"),
         ({"delay": float("nan")}, "delay"),
-        ({"timeout": 0}, "timeout"),
+        ({"timeout": -1}, "timeout"),
         ({"timeout": float("inf")}, "timeout"),
         ({"max_retries": -1}, "max_retries"),
         ({"backoff_base": -0.1}, "backoff_base"),
@@ -82,8 +82,8 @@ def test_an_id_of_the_allowed_characters_is_taken(name: str) -> None:
 
 
 def test_gaps_are_filled_from_the_defaults_and_what_was_said_stays() -> None:
-    defaults = Defaults(queue="q", max_retries=7, backoff_base=3, timeout=9, cwd="/d")
-    spec = JobSpec(command="true", max_retries=0, timeout=1).with_defaults(defaults)
+    defaults = Defaults(queue="q", max_retries=7, backoff_base=3, timeout=9)
+    spec = JobSpec(command="true", max_retries=0, timeout=1).with_defaults(defaults, "/d")
     assert (spec.queue, spec.max_retries, spec.backoff_base, spec.timeout, spec.cwd) == ("q", 0, 3, 1, "/d")
 
 

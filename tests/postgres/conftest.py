@@ -21,7 +21,7 @@ def hosts(tmp_path: Path, database: str) -> Iterator[Hosts]:
 
 @pytest.fixture
 def make_proxy(database: str) -> Iterator[Callable[[], Proxy]]:
-    """Makes one more way to the database."""
+    """Makes one more proxy for the database."""
     proxies: list[Proxy] = []
 
     def make() -> Proxy:

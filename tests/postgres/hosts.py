@@ -1,4 +1,4 @@
-"""Pools on one database as on several hosts: each has a directory of its own, and its own way to the database."""
+"""Pools on one database as on several hosts: each has a directory of its own, and a URL of its own for the database."""
 
 import contextlib
 import itertools
@@ -16,6 +16,7 @@ import psycopg
 
 from aqueue.control.client import Client
 from aqueue.control.requests import Cancel, Enqueue, Find, Jobs, Request, Retry
+from aqueue.control.waiting import wait_for_jobs
 from aqueue.jobs.job import Job
 from aqueue.jobs.spec import Defaults, JobSpec
 from aqueue.settings.config import Config
@@ -27,7 +28,7 @@ LEASE = 6.0
 
 
 def eventually(look: Callable[[], Any], what: str = "what was waited for", seconds: float = PATIENCE) -> Any:
-    """What `look` returns once that is true; other processes have no way to tell a test."""
+    """What `look` returns once that is true; for what other processes do not announce to a test."""
     deadline = time.monotonic() + seconds
     while not (found := look()):
         assert time.monotonic() < deadline, f"{what} did not come"
@@ -79,7 +80,7 @@ class Host:
         return self.log_file.read_text() if self.log_file.exists() else ""
 
     def processes(self) -> list[psutil.Process]:
-        """What runs on behalf of this host: pools, guards, commands."""
+        """What runs on behalf of this host: pools, watchdogs, commands."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
@@ -88,7 +89,7 @@ class Host:
                     found.append(process)
         return found
 
-    def guards(self) -> list[psutil.Process]:
+    def watchdogs(self) -> list[psutil.Process]:
         return [process for process in self.processes() if "aqueue.attempts.watchdog" in _words(process)]
 
     def commands(self) -> list[psutil.Process]:
@@ -104,12 +105,12 @@ class Hosts:
     def __init__(self, folder: Path, url: str) -> None:
         self.folder = folder
         self.url = url
-        self.config = Config(url, directory=str(folder / "asker"))
+        self.config = Config(url, directory=str(folder / "client"))
         self.environ = {name: value for name, value in os.environ.items() if not name.startswith(("AQUEUE_", "XDG_"))}
         self.all: list[Host] = []
 
     def add(self, url: str = "", **settings: str) -> Host:
-        """One more host; `url` is its way to the database."""
+        """One more host; `url` is how it reaches the database."""
         host = Host(self.folder / f"host{len(self.all)}", url or self.url, {**self.environ, **settings})
         self.all.append(host)
         return host
@@ -123,29 +124,30 @@ class Hosts:
         return self.enqueue_many(command, 1, **fields)[0]
 
     def enqueue_many(self, command: str, count: int, **fields: Any) -> list[Job]:
-        given = Defaults(max_retries=0, backoff_base=0, cwd=str(self.folder))
-        return self.ask(Enqueue([JobSpec(command=command, **fields).with_defaults(given) for _ in range(count)]))
+        defaults, cwd = Defaults(max_retries=0, backoff_base=0), str(self.folder)
+        specs = [JobSpec(**{"command": command, "cwd": cwd, **fields}) for _ in range(count)]
+        return self.ask(Enqueue([spec.with_defaults(defaults, cwd) for spec in specs]))
 
-    def cancel(self, name: str) -> Job:
-        return self.ask(Cancel([name]))[0]
+    def cancel(self, job_id: str) -> Job:
+        return self.ask(Cancel([job_id]))[0]
 
-    def retry(self, name: str) -> Job:
-        return self.ask(Retry([name]))[0]
+    def retry(self, job_id: str) -> Job:
+        return self.ask(Retry([job_id]))[0]
 
     def jobs(self) -> dict[str, Job]:
         return {job.id: job for job in self.ask(Find(output=True))}
 
-    def job(self, name: str) -> Job:
-        return self.jobs()[name]
+    def job(self, job_id: str) -> Job:
+        return self.jobs()[job_id]
 
     def ended(self, *names: str) -> Job:
         """The last of the jobs, once all have ended."""
         with Client(self.config) as client:
-            return list(client.wait(list(names), PATIENCE))[-1]
+            return list(wait_for_jobs(client, names, PATIENCE))[-1]
 
     def sql(self, statement: str) -> list[Any]:
         with psycopg.connect(self.url, autocommit=True) as connection:
-            cursor = connection.execute(statement)  # type: ignore[call-overload]
+            cursor = connection.execute(statement)
             return cursor.fetchall() if cursor.description else []
 
     # What commands leave behind
@@ -161,17 +163,17 @@ class Hosts:
         path = self.folder / "alive"
         seen: dict[tuple[str, str], list[float]] = defaultdict(list)
         for line in path.read_text().splitlines() if path.exists() else ():
-            name, token, moment = line.split()
-            seen[name, token].append(float(moment))
+            job_id, token, moment = line.split()
+            seen[job_id, token].append(float(moment))
         lives = defaultdict(list)
-        for (name, _), moments in seen.items():
-            lives[name].append((min(moments), max(moments)))
-        return {name: sorted(attempts) for name, attempts in lives.items()}
+        for (job_id, _), moments in seen.items():
+            lives[job_id].append((min(moments), max(moments)))
+        return {job_id: sorted(attempts) for job_id, attempts in lives.items()}
 
     def assert_never_two_at_once(self) -> None:
-        for name, attempts in self.lives().items():
+        for job_id, attempts in self.lives().items():
             for (_, end), (start, _) in itertools.pairwise(attempts):
-                assert end < start, f"two attempts of {name} at once: {attempts}"
+                assert end < start, f"two attempts of {job_id} at once: {attempts}"
 
     def clean_up(self) -> None:
         """Kill what is left, and print the logs, for a test that has failed."""

@@ -1,4 +1,4 @@
-"""A TCP proxy between pools and their database: the network of the tests, which fails when it is told to."""
+"""A TCP proxy between pools and their database: a network that fails on demand."""
 
 import asyncio
 import threading
@@ -8,17 +8,17 @@ from urllib.parse import parse_qs, urlsplit
 
 T = TypeVar("T")
 _READY_FOR_QUERY = b"Z\x00\x00\x00\x05I"
-"""What the server says when a transaction is over, and all of its answer was sent."""
+"""What the server sends when a transaction is over, after all else."""
 
 
-class _Line:
+class _Relay:
     """One connection through the proxy."""
 
     def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
         self.client = client
         self.server = server
-        self.answer: bytes | None = None
-        """What the server says, where the client is not to hear it."""
+        self.withheld: bytes | None = None
+        """What the server has responded, where the client is not to get it."""
 
     def cut(self) -> None:
         for side in (self.client, self.server):
@@ -33,7 +33,7 @@ class Proxy:
         self._path = parts.path
         self._folder = parse_qs(parts.query).get("host", [""])[0]
         self._host, self._server_port = parts.hostname or "localhost", parts.port or 5432
-        self._lines: set[_Line] = set()
+        self._relays: set[_Relay] = set()
         self._clients = 0
         """Connections of clients, also those for which the one to the server is still being made."""
         self._open = asyncio.Event()
@@ -54,7 +54,11 @@ class Proxy:
 
     def cut(self) -> None:
         """Cut every connection. New ones are let through."""
-        self._there(lambda: [line.cut() for line in self._lines])
+        self._call(self._cut_all)
+
+    def _cut_all(self) -> None:
+        for relay in tuple(self._relays):
+            relay.cut()
 
     def refuse(self) -> None:
         """Cut every connection, and refuse new ones until `mend`."""
@@ -63,31 +67,31 @@ class Proxy:
 
     def swallow(self) -> None:
         """Go on to accept everything, and let nothing through in either direction until `mend`."""
-        self._there(self._open.clear)
+        self._call(self._open.clear)
 
     def mend(self) -> None:
         """Be a good network again; what was swallowed is gone, with the connections it was on."""
         self._refusing = False
-        if not self._there(self._open.is_set):
+        if not self._call(self._open.is_set):
             self.cut()
-            self._there(self._open.set)
+            self._call(self._open.set)
 
     def cut_at(self, pattern: bytes, *, forward: bool = True) -> None:
         """Cut the next connection over which a client sends `pattern`: with `forward` once the server has done what
-        it was asked, but before the client hears of it, else before the server hears of it."""
+        it was asked to, but before the client gets the response, else before the server gets the request."""
         self.has_cut.clear()
         self._pattern, self._forward = pattern, forward
 
-    def rest(self) -> None:
+    def close_connections(self) -> None:
         """Cut every connection, and return when nothing of them is left."""
-        asyncio.run_coroutine_threadsafe(self._rest(), self._loop).result(5)
+        asyncio.run_coroutine_threadsafe(self._close_connections(), self._loop).result(5)
 
     def close(self) -> None:
         asyncio.run_coroutine_threadsafe(self._shut(), self._loop).result(5)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
-    def _there(self, step: Callable[[], T]) -> T:
+    def _call(self, step: Callable[[], T]) -> T:
         async def call() -> T:
             return step()
 
@@ -99,19 +103,19 @@ class Proxy:
 
     async def _listen(self) -> int:
         self._open.set()
-        self._door = await asyncio.start_server(self._connected, "127.0.0.1", 0)
-        port: int = self._door.sockets[0].getsockname()[1]
+        self._listener = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        port: int = self._listener.sockets[0].getsockname()[1]
         return port
 
     async def _shut(self) -> None:
-        self._door.close()
-        await self._rest()
+        self._listener.close()
+        await self._close_connections()
 
-    async def _rest(self) -> None:
+    async def _close_connections(self) -> None:
         self._open.set()
         while self._clients:
-            for line in self._lines:
-                line.cut()
+            for relay in self._relays:
+                relay.cut()
             await asyncio.sleep(0.001)
         await asyncio.sleep(0.001)  # a transport that was aborted closes its socket in the next turn
 
@@ -127,7 +131,7 @@ class Proxy:
             writer.transport.abort()
             return
         try:
-            answers, server = await (
+            responses, server = await (
                 asyncio.open_unix_connection(f"{self._folder}/.s.PGSQL.5432")
                 if self._folder
                 else asyncio.open_connection(self._host, self._server_port)
@@ -135,38 +139,38 @@ class Proxy:
         except OSError:
             writer.transport.abort()
             return
-        line = _Line(writer, server)
-        self._lines.add(line)
+        relay = _Relay(writer, server)
+        self._relays.add(relay)
         try:
             async with asyncio.TaskGroup() as both:
-                both.create_task(self._forward_questions(line, reader))
-                both.create_task(self._forward_answers(line, answers))
+                both.create_task(self._forward_requests(relay, reader))
+                both.create_task(self._forward_responses(relay, responses))
         finally:
-            line.cut()
-            self._lines.discard(line)
+            relay.cut()
+            self._relays.discard(relay)
 
-    async def _forward_questions(self, line: _Line, reader: asyncio.StreamReader) -> None:
+    async def _forward_requests(self, relay: _Relay, reader: asyncio.StreamReader) -> None:
         while data := await _some(reader):
             await self._open.wait()
             if self._pattern and self._pattern in data:
                 self._pattern = b""
                 if not self._forward:
                     break
-                line.answer = b""
-            line.server.write(data)
-        line.cut()
+                relay.withheld = b""
+            relay.server.write(data)
+        relay.cut()
         self.has_cut.set()
 
-    async def _forward_answers(self, line: _Line, answers: asyncio.StreamReader) -> None:
-        while data := await _some(answers):
+    async def _forward_responses(self, relay: _Relay, responses: asyncio.StreamReader) -> None:
+        while data := await _some(responses):
             await self._open.wait()
-            if line.answer is None:
-                line.client.write(data)
+            if relay.withheld is None:
+                relay.client.write(data)
                 continue
-            line.answer += data
-            if line.answer.endswith(_READY_FOR_QUERY):
+            relay.withheld += data
+            if relay.withheld.endswith(_READY_FOR_QUERY):
                 break
-        line.cut()
+        relay.cut()
 
 
 async def _some(reader: asyncio.StreamReader) -> bytes:

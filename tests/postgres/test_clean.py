@@ -27,13 +27,13 @@ def leaves_nothing(run_clean: RunClean, proxy: Proxy) -> RunClean:
     async def quietly(program: Coroutine[None, None, None]) -> None:
         await program
         gc.collect()  # psycopg closes the socket of an attempt to connect that failed when nobody refers to it any more
-        await asyncio.to_thread(proxy.rest)
+        await asyncio.to_thread(proxy.close_connections)
 
     return lambda program: run_clean(quietly(program))
 
 
 async def started(path: Path) -> None:
-    while not path.exists():  # its command has no other way to tell
+    while not path.exists():  # the command announces it in no other way
         await asyncio.sleep(0.01)
 
 
@@ -63,6 +63,7 @@ def test_a_pool_that_is_cancelled_while_it_starts(leaves_nothing: RunClean, sett
     leaves_nothing(program())
 
 
+@pytest.mark.slow
 def test_a_pool_that_never_reached_its_database(leaves_nothing: RunClean, settings: Config, proxy: Proxy) -> None:
     async def program() -> None:
         proxy.swallow()
@@ -73,6 +74,7 @@ def test_a_pool_that_never_reached_its_database(leaves_nothing: RunClean, settin
     leaves_nothing(program())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["swallow", "refuse"])
 def test_a_pool_that_lost_its_database(
     leaves_nothing: RunClean, settings: Config, proxy: Proxy, database: str, tmp_path: Path, kind: str

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from aqueue.jobs.job import State
-from aqueue.store.postgres.timekeeping import Clock
+from aqueue.store.postgres.database_clock import DatabaseClock
 from aqueue.system.clock import monotonic
 from tests.postgres.hosts import Hosts, eventually
 
@@ -23,6 +23,7 @@ def set_clock(hosts: Hosts, hours: int) -> None:
     os.mkfifo(hosts.folder / "clock.changed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hours", [1, -1])
 def test_a_host_whose_clock_is_wrong_by_an_hour_does_as_the_others_do(hosts: Hosts, hours: int) -> None:
     right, wrong = hosts.add(), hosts.add(AQUEUE_KEEP="30m")
@@ -46,6 +47,7 @@ def test_a_host_whose_clock_is_wrong_by_an_hour_does_as_the_others_do(hosts: Hos
     assert "kept" in jobs, "half an hour has not gone by"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hours", [1, -1])
 def test_a_pool_with_a_wrong_clock_stores_what_ended_before_it_came(hosts: Hosts, hours: int) -> None:
     host = hosts.add()
@@ -65,13 +67,13 @@ def test_a_pool_with_a_wrong_clock_stores_what_ended_before_it_came(hosts: Hosts
 
 
 def test_what_the_database_said_is_of_the_middle_between_question_and_answer() -> None:
-    clock, said = Clock(), datetime(2026, 1, 1, tzinfo=UTC)
+    clock, said = DatabaseClock(), datetime(2026, 1, 1, tzinfo=UTC)
     clock.set(said, monotonic() - 10)
     assert 5 <= (clock.now() - said).total_seconds() < 6
 
 
 def test_a_step_of_the_databases_clock_is_told() -> None:
-    clock, said = Clock(), datetime(2026, 1, 1, tzinfo=UTC)
+    clock, said = DatabaseClock(), datetime(2026, 1, 1, tzinfo=UTC)
     assert clock.set(said, monotonic()) == 0, "it was not known before"
     assert abs(clock.set(said, monotonic())) < 0.5
     assert abs(clock.set(said + timedelta(hours=1), monotonic()) - HOUR) < 0.5
@@ -80,7 +82,7 @@ def test_a_step_of_the_databases_clock_is_told() -> None:
 
 
 def test_an_answer_that_was_long_in_coming_counts_only_where_it_says_something_new() -> None:
-    clock, said = Clock(), datetime(2026, 1, 1, tzinfo=UTC)
+    clock, said = DatabaseClock(), datetime(2026, 1, 1, tzinfo=UTC)
     clock.set(said, monotonic())
     assert clock.set(said, monotonic() - 4) == 0, "it was read at the end of the four seconds"
     assert abs((clock.now() - said).total_seconds()) < 0.5

@@ -1,7 +1,10 @@
 """A host is cut off from the database: it ends its own commands before another host may start them again."""
 
+import functools
 import time
 from collections.abc import Callable
+
+import pytest
 
 from aqueue.jobs.job import State
 from tests.postgres.hosts import LEASE, Hosts, eventually
@@ -10,6 +13,7 @@ from tests.postgres.proxy import Proxy
 STUBBORN = "trap '' TERM; "
 
 
+@pytest.mark.slow
 def test_a_host_that_is_cut_off_ends_its_commands_before_another_starts_them_again(hosts: Hosts, proxy: Proxy) -> None:
     """Also commands that ignore SIGTERM."""
     lost, other = hosts.add(proxy.url), hosts.add()
@@ -36,6 +40,7 @@ def test_a_host_that_is_cut_off_ends_its_commands_before_another_starts_them_aga
     hosts.ended(*(job.id for job in after))
 
 
+@pytest.mark.slow
 def test_a_cut_shorter_than_half_of_the_lease_is_not_noticed_by_commands(hosts: Hosts, proxy: Proxy) -> None:
     host = hosts.add(proxy.url)
     host.start()
@@ -48,6 +53,7 @@ def test_a_cut_shorter_than_half_of_the_lease_is_not_noticed_by_commands(hosts: 
     assert (job.state, len(job.history)) == (State.COMPLETED, 1)
 
 
+@pytest.mark.slow
 def test_hosts_that_are_cut_off_by_turns_run_nothing_twice_at_once(
     hosts: Hosts, make_proxy: Callable[[], Proxy]
 ) -> None:
@@ -57,9 +63,9 @@ def test_hosts_that_are_cut_off_by_turns_run_nothing_twice_at_once(
         host.start("--count", "2")
     jobs = hosts.enqueue_many(hosts.working(4), 4)
     for host, proxy in zip(both, proxies, strict=True):
-        eventually(lambda host=host: len(host.commands()) >= 2, "its work")
+        eventually(functools.partial(lambda each: len(each.commands()) >= 2, host), "its work")
         proxy.swallow()
-        eventually(lambda host=host: not host.commands(), "the end of its commands", LEASE)
+        eventually(functools.partial(lambda each: not each.commands(), host), "the end of its commands", LEASE)
         proxy.mend()
     hosts.ended(*(job.id for job in jobs))
     hosts.assert_never_two_at_once()

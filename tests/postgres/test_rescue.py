@@ -7,11 +7,11 @@ from pathlib import Path
 import psycopg
 
 from aqueue.settings.config import Config
-from aqueue.store.postgres.checkup import check_up
-from aqueue.store.postgres.connecting import connect, give_up
+from aqueue.store.postgres.connection import close_now, connect
+from aqueue.store.postgres.integrity import check
 from aqueue.store.postgres.rescue import rescue
 from tests.postgres.hosts import PATIENCE
-from tests.postgres.test_pools import open_pools, spec
+from tests.postgres.test_pool_store import open_pools, spec
 
 PROCESSING = "SELECT id FROM aqueue.job_active WHERE state = 'processing'"
 
@@ -30,12 +30,12 @@ async def test_a_locked_job_keeps_none_of_the_others_from_being_rescued(database
             assert "fell silent: 2 of its jobs are queued again" in said
             assert await (await connection.execute(PROCESSING)).fetchall() == [(made[1].id,)]
             assert await rescue(connection, 3) == [], "it is locked still"
-        config = Config(database, directory=str(tmp_path / "asker"))
-        problems, done, _ = await check_up(config, repair=True)
+        config = Config(database, directory=str(tmp_path / "client"))
+        problems, done, _ = await check(config, repair=True)
         assert (problems, done) == (
             ["1 jobs are processing in no pool"],
             ["a pool is gone: 1 of its jobs are queued again"],
         )
         assert await (await connection.execute(PROCESSING)).fetchall() == []
         assert await (await connection.execute("SELECT FROM aqueue.pool")).fetchall() == []
-    await give_up(connection)
+    await close_now(connection)

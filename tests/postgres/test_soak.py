@@ -63,19 +63,19 @@ class Soak:
             self.cancel(self.chance.choice(list(self.acknowledged)))
 
     def enqueue(self) -> None:
-        name, status = f"s{len(self.acknowledged)}", self.chance.choice([0, 0, 0, 5])
+        job_id, status = f"s{len(self.acknowledged)}", self.chance.choice([0, 0, 0, 5])
         seconds = self.chance.choice([0.1, 0.3, 1.0, 4.0])
         stubborn = "trap '' TERM; " if self.chance.random() < 0.2 else ""
-        command = stubborn + self.hosts.working(seconds, f"echo {name}; exit {status}")
+        command = stubborn + self.hosts.working(seconds, f"echo {job_id}; exit {status}")
         delay = self.chance.choice([None, None, 2.0])
         with suppress(AqueueError):  # it may be there all the same
-            self.hosts.enqueue(command, id=name, queue=self.chance.choice(["a", "b"]), delay=delay)
-        self.acknowledged[name] = status
+            self.hosts.enqueue(command, id=job_id, queue=self.chance.choice(["a", "b"]), delay=delay)
+        self.acknowledged[job_id] = status
 
-    def cancel(self, name: str) -> None:
-        self.cancelled.add(name)
+    def cancel(self, job_id: str) -> None:
+        self.cancelled.add(job_id)
         with suppress(AqueueError):
-            self.hosts.cancel(name)
+            self.hosts.cancel(job_id)
 
     def cut(self, host: Host, proxy: Proxy, seconds: float) -> None:
         proxy.cut()
@@ -126,17 +126,18 @@ class Soak:
             assert host.pool.poll() is None, "a pool has ended by itself"
         eventually(lambda: all(job.state.final for job in self.hosts.jobs().values()), "the end of all jobs", 120)
         self.hosts.assert_never_two_at_once()
-        for name, job in self.hosts.jobs().items():
+        for job_id, job in self.hosts.jobs().items():
             if job.state is State.CANCELLED:
-                assert name in self.cancelled
+                assert job_id in self.cancelled
                 continue
-            status = self.acknowledged[name]
+            status = self.acknowledged[job_id]
             assert job.state is (State.DEAD if status else State.COMPLETED), job
-            assert (job.exit_code, job.stdout, job.attempts) == (status, f"{name}\n", 1), job
+            assert (job.exit_code, job.stdout, job.attempts) == (status, f"{job_id}\n", 1), job
             assert all(attempt.interrupted for attempt in job.history[:-1]), job
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(float(os.environ.get("SOAK_SECONDS", 600)) + 300)
 def test_random_faults_lose_nothing_and_run_nothing_twice_at_once(
     hosts: Hosts, make_proxy: Callable[[], Proxy], outage: Outage, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,4 +1,4 @@
-"""A pool that is killed or frozen: its guard ends the commands before another pool may start them."""
+"""A pool that is killed or frozen: its watchdog ends the commands before another pool may start them."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from aqueue.attempts import watchdog as guard
+from aqueue.attempts import watchdog
 from aqueue.jobs.job import State
 from tests.postgres.hosts import LEASE, Host, Hosts, eventually
 
@@ -22,6 +22,7 @@ def started(hosts: Hosts, host: Host, command: str, **fields: object) -> None:
     eventually(lambda: "j" in hosts.lives(), "the start")
 
 
+@pytest.mark.slow
 def test_commands_of_a_killed_pool_end_before_another_pool_starts_them_again(hosts: Hosts) -> None:
     first, second = hosts.add(), hosts.add()
     first.start()
@@ -29,7 +30,7 @@ def test_commands_of_a_killed_pool_end_before_another_pool_starts_them_again(hos
     second.start()
     first.pool.kill()
     eventually(lambda: len(hosts.lives()["j"]) == 2, "the second attempt")
-    assert not first.processes(), "neither commands nor the guard are left"
+    assert not first.processes(), "neither commands nor the watchdog are left"
     hosts.assert_never_two_at_once()
     hosts.cancel("j")
     lost, again = hosts.job("j").history
@@ -39,6 +40,7 @@ def test_commands_of_a_killed_pool_end_before_another_pool_starts_them_again(hos
     assert "1 of its jobs are queued again" in second.log()
 
 
+@pytest.mark.slow
 def test_a_frozen_pool_loses_its_jobs_and_works_on_when_it_wakes(hosts: Hosts) -> None:
     first, second = hosts.add(), hosts.add()
     first.start("--count", "1")
@@ -59,8 +61,9 @@ def test_a_frozen_pool_loses_its_jobs_and_works_on_when_it_wakes(hosts: Hosts) -
     assert [attempt.interrupted for attempt in hosts.job("j").history] == [True, False]
 
 
+@pytest.mark.slow
 def test_a_host_that_slept_past_its_lease_claims_nothing_before_its_old_commands_have_ended(hosts: Hosts) -> None:
-    """Nobody can end the commands of a machine that is suspended; but that machine itself knows of them later."""
+    """Nobody can end the commands of a machine that is suspended; when it wakes, it does so itself."""
     first, second = hosts.add(), hosts.add()
     first.environ["AQUEUE_KILL_AFTER"] = "4"
     first.start("--count", "2")
@@ -70,9 +73,9 @@ def test_a_host_that_slept_past_its_lease_claims_nothing_before_its_old_commands
     for process in asleep:
         process.suspend()
     eventually(lambda: hosts.job("j").state is State.PENDING, "the rescue")
-    guards = first.guards()
+    watchdogs = first.watchdogs()
     for process in asleep:
-        if process not in guards:  # which would end them sooner
+        if process not in watchdogs:  # which would end them sooner
             process.resume()
     eventually(lambda: [end - start > 1 for start, end in hosts.lives()["j"]] == [True, True], "the second attempt")
     hosts.assert_never_two_at_once()
@@ -80,12 +83,13 @@ def test_a_host_that_slept_past_its_lease_claims_nothing_before_its_old_commands
     hosts.cancel("j")
 
 
-def test_what_a_guard_has_ended_is_no_failure_of_its_own(hosts: Hosts) -> None:
+@pytest.mark.slow
+def test_what_a_watchdog_has_ended_is_no_failure_of_its_own(hosts: Hosts) -> None:
     host = hosts.add()
     host.start()
     started(hosts, host, hosts.working(20))
     host.pool.kill()
-    eventually(lambda: not host.processes(), "the end of command and guard")
+    eventually(lambda: not host.processes(), "the end of command and watchdog")
     host.start()  # just within the lease
     eventually(lambda: len(hosts.lives()["j"]) == 2, "the second attempt")
     job = hosts.job("j")
@@ -93,19 +97,21 @@ def test_what_a_guard_has_ended_is_no_failure_of_its_own(hosts: Hosts) -> None:
     hosts.cancel("j")
 
 
-def test_a_guard_that_is_killed_is_started_again_and_does_its_work(hosts: Hosts) -> None:
+@pytest.mark.slow
+def test_a_watchdog_that_is_killed_is_started_again_and_does_its_work(hosts: Hosts) -> None:
     host = hosts.add()
     host.start()
     started(hosts, host, hosts.working(20))
-    (guard,) = eventually(host.guards, "the guard")
-    guard.kill()
-    eventually(lambda: host.guards() and host.guards() != [guard], "another guard")
-    time.sleep(0.5)  # it takes that long to come to its senses, of which nothing tells
+    (watchdog_process,) = eventually(host.watchdogs, "the watchdog")
+    watchdog_process.kill()
+    eventually(lambda: host.watchdogs() and host.watchdogs() != [watchdog_process], "another watchdog")
+    time.sleep(0.5)  # it takes that long to start, and nothing says when it has
     host.pool.kill()
-    eventually(lambda: not host.processes(), "the end of command and guard", LEASE)
+    eventually(lambda: not host.processes(), "the end of command and watchdog", LEASE)
 
 
-def test_a_pool_that_could_not_join_does_not_send_the_guard_of_the_last_one_home(hosts: Hosts) -> None:
+@pytest.mark.slow
+def test_a_pool_that_could_not_join_does_not_end_the_watchdog_of_the_last_one(hosts: Hosts) -> None:
     host = hosts.add()
     host.start()
     started(hosts, host, hosts.working(20))
@@ -117,27 +123,27 @@ def test_a_pool_that_could_not_join_does_not_send_the_guard_of_the_last_one_home
     assert not host.commands()
 
 
-def test_the_guard_goes_with_its_pool(hosts: Hosts) -> None:
+def test_the_watchdog_goes_with_its_pool(hosts: Hosts) -> None:
     host = hosts.add()
     host.start()
     hosts.ended(hosts.enqueue("true").id)
-    (guard,) = eventually(host.guards, "the guard")
+    (watchdog_process,) = eventually(host.watchdogs, "the watchdog")
     host.pool.terminate()
     assert host.pool.wait(20) == 0
-    assert not psutil.pid_exists(guard.pid)
+    assert not psutil.pid_exists(watchdog_process.pid)
     assert not host.processes()
 
 
-def test_a_guard_whose_pool_is_gone_notices_that_the_machine_has_slept(
+def test_a_watchdog_whose_pool_is_gone_notices_that_the_machine_has_slept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slept = 0.0
     monkeypatch.setattr("aqueue.system.clock.monotonic", lambda: time.monotonic() + slept)
     reading, writing = os.pipe()
     os.write(writing, f"{time.monotonic() + 1000} 1\n".encode())
-    watching = threading.Thread(target=guard.watch, args=(tmp_path, reading), daemon=True)
+    watching = threading.Thread(target=watchdog.watch, args=(tmp_path, reading), daemon=True)
     watching.start()
-    eventually((tmp_path / "guard").exists, "the guard on duty")
+    eventually((tmp_path / "guard").exists, "its file")
     os.close(writing)
     watching.join(0.5)  # by then it sleeps, of which nothing tells
     slept = 1000

@@ -1,6 +1,7 @@
 """Settings: where they are found, which wins, what is refused, and how they are changed."""
 
 import os
+import socket
 import subprocess
 import sys
 import tomllib
@@ -10,8 +11,10 @@ from typing import Any
 import pytest
 
 from aqueue.errors import InvalidConfig
-from aqueue.settings.config import SETTINGS, Config, Loaded, load_config, set_setting
+from aqueue.jobs.spec import JobSpec
+from aqueue.settings.config import Config, Loaded, load_config, set_setting
 from aqueue.settings.config_file import file_to_change, user_file
+from aqueue.settings.declarations import SETTINGS
 
 PROJECT_FILE = Path(__file__).parents[2] / "config.toml"
 
@@ -60,18 +63,78 @@ AS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="only root can give files 
 
 @AS_ROOT
 @pytest.mark.parametrize("place", ["a/config.toml", "home/.config/aqueue/config.toml"])
-def test_a_file_of_another_user_is_refused_unless_it_is_named(home: Path, tmp_path: Path, place: str) -> None:
+def test_a_file_of_another_user_is_passed_over_unless_it_is_named(
+    home: Path, tmp_path: Path, place: str, caplog: pytest.LogCaptureFixture
+) -> None:
     file = write(tmp_path / place, "[aqueue]\nworkers = 7\n")
     (tmp_path / "a/b").mkdir(parents=True)
     assert load(home, tmp_path / "a/b").config.workers == 7
     os.chown(file, 65534, -1)
-    with pytest.raises(InvalidConfig) as caught:
-        load(home, tmp_path / "a/b")
-    assert str(caught.value) == f"{file} belongs to another user (uid 65534): if you trust it, name it with --config"
+    assert load(home, tmp_path / "a/b").file is None
+    passed_over = f"{file} belongs to another user (uid 65534) and is passed over; if you trust it: --config {file}"
+    assert caplog.messages == [passed_over]
     assert load(home, tmp_path / "a/b", file).config.workers == 7
     assert load(home, tmp_path / "a/b", AQUEUE_CONFIG=str(file)).config.workers == 7
     file.write_text("# not for aqueue\n[other]\nworkers = 7\n")
     assert load(home, tmp_path / "a/b").file is None
+
+
+@AS_ROOT
+def test_a_link_of_another_user_is_not_followed(home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    mine = write(tmp_path / "mine.toml", "[aqueue]\nworkers = 7\n")
+    link = tmp_path / "a/config.toml"
+    link.parent.mkdir()
+    link.symlink_to(mine)
+    assert load(home, tmp_path / "a").config.workers == 7
+    os.chown(link, 65534, -1, follow_symlinks=False)
+    assert load(home, tmp_path / "a").file is None
+    assert "passed over" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["fifo", "directory", "socket", "huge", "terminal"])
+def test_what_is_no_file_of_settings_holds_up_nobody_below_it(home: Path, tmp_path: Path, kind: str) -> None:
+    (tmp_path / "a").mkdir()
+    path = tmp_path / "a/config.toml"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(str(path))
+    elif kind == "huge":
+        with open(path, "wb") as file:
+            file.write(b"[aqueue]\n")
+            file.truncate(3 << 40)
+    else:
+        path.symlink_to("/dev/ptmx")
+    assert load(home, tmp_path / "a").file is None
+    with pytest.raises(InvalidConfig, match=r"config\.toml: cannot read this config file"):
+        load(home, file=path)
+
+
+@AS_ROOT
+def test_without_a_home_what_is_named_is_enough(tmp_path: Path) -> None:
+    write(tmp_path / "mine.toml", "[aqueue]\nworkers = 7\n")
+    look = (
+        "import hashlib, os\n"  # while this user may still read them
+        "from aqueue.errors import AqueueError\n"
+        "from aqueue.settings.config import load_config\n"
+        "os.setuid(54321)  # who has no entry in the system's list of users\n"
+        "try:\n    loaded = load_config()\n    print(loaded.config.folder, loaded.config.workers)\n"
+        "except AqueueError as error:\n    print(error)\n"
+    )
+
+    def settings(**environ: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", look], env=environ, cwd="/", capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    assert settings(AQUEUE_STORE="/some/store") == "/some/store 4"
+    assert settings(AQUEUE_STORE="postgresql:///queue", AQUEUE_DIRECTORY="/some/files") == "/some/files 4"
+    assert settings().endswith("name a store with --store or AQUEUE_STORE")
+    assert settings(AQUEUE_STORE="postgresql:///queue").endswith("name one with AQUEUE_DIRECTORY")
 
 
 @AS_ROOT
@@ -146,7 +209,7 @@ def test_a_bad_line_is_one_error_that_names_the_file_and_the_rule(home: Path, li
 )
 def test_a_bad_variable_is_an_error_that_names_it(home: Path, name: str, text: str, named: str) -> None:
     with pytest.raises(InvalidConfig, match=named):
-        load(home, **{name: text})
+        load_config(environ={"HOME": str(home), name: text}, start=home)
 
 
 def test_the_variables_of_a_running_job_are_no_settings_except_its_queue(home: Path) -> None:
@@ -174,8 +237,9 @@ def test_durations_may_be_text_and_zero_is_no_time_limit(home: Path) -> None:
 
 
 def test_job_defaults_are_the_settings(home: Path) -> None:
-    defaults = load(home, AQUEUE_BACKOFF_BASE="3", AQUEUE_TIMEOUT="5").config.job_defaults("/tmp")
-    assert (defaults.backoff_base, defaults.timeout, defaults.cwd) == (3.0, 5.0, "/tmp")
+    config = load(home, AQUEUE_BACKOFF_BASE="3", AQUEUE_TIMEOUT="5").config
+    job = JobSpec(command="true").with_defaults(config, "/tmp")
+    assert (job.backoff_base, job.timeout, job.cwd) == (3.0, 5.0, "/tmp")
 
 
 def test_setting_a_value_keeps_comments_and_everything_else(home: Path) -> None:
@@ -228,13 +292,14 @@ def test_the_projects_own_file_holds_every_setting_with_its_default() -> None:
 
 
 def test_every_setting_is_described() -> None:
-    assert list(SETTINGS) == list(Config.__struct_fields__)
+    assert set(SETTINGS) == set(Config.__struct_fields__)
     for setting in SETTINGS.values():
         assert setting.why
         assert setting.rule
 
 
 def test_reading_settings_imports_nothing_heavy() -> None:
-    code = "import sys, aqueue.settings.config; print([m for m in sys.modules if m in {'asyncio','rich','tomlkit','typer'}])"
+    heavy = {"asyncio", "logging", "rich", "tomlkit", "typer"}
+    code = f"import sys, aqueue.settings.config; print([name for name in sys.modules if name in {heavy}])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -2,23 +2,22 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from msgspec.structs import replace
 
 from aqueue.errors import DuplicateJob, InvalidRequest, PoolRunning, UnknownJob
 from aqueue.jobs.job import Job, Outcome, State
-from aqueue.jobs.spec import Defaults, JobSpec
+from aqueue.jobs.spec import Defaults, JobSpec, NewJob
 from aqueue.settings.config import Config
-from aqueue.store.open import open_store
-from aqueue.store.protocol import Query, Store
+from aqueue.store.open import open_pool_store
+from aqueue.store.protocol import PoolStore, Query
 
 T = TypeVar("T")
-Open = Callable[..., AbstractAsyncContextManager[Store]]
+Open = Callable[..., PoolStore]
 
 SUCCESS = Outcome(exit_code=0, pid=1, stdout="out\n", stderr="err\n")
 FAILURE = Outcome(exit_code=1, stdout="failed\n")
@@ -26,15 +25,15 @@ STOPPED = Outcome(error="interrupted: the pool was stopped", interrupted=True)
 
 
 def json_store(folder: Path) -> Open:
-    def opened(*, queues: frozenset[str] = frozenset(), **settings: object) -> AbstractAsyncContextManager[Store]:
-        return open_store(Config(str(folder / "store"), **settings), queues=queues)  # type: ignore[arg-type]
+    def opened(*, queues: frozenset[str] = frozenset(), **settings: object) -> PoolStore:
+        return open_pool_store(Config(str(folder / "store"), **settings), queues=queues)  # type: ignore[arg-type]
 
     return opened
 
 
 def postgres_store(url: str, folder: Path) -> Open:
-    def opened(*, queues: frozenset[str] = frozenset(), **settings: object) -> AbstractAsyncContextManager[Store]:
-        return open_store(Config(url, directory=str(folder / "files"), **settings), queues=queues)  # type: ignore[arg-type]
+    def opened(*, queues: frozenset[str] = frozenset(), **settings: object) -> PoolStore:
+        return open_pool_store(Config(url, directory=str(folder / "files"), **settings), queues=queues)  # type: ignore[arg-type]
 
     return opened
 
@@ -48,12 +47,12 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
 
 
 @pytest.fixture
-async def store(opened: Open) -> AsyncIterator[Store]:
+async def store(opened: Open) -> AsyncIterator[PoolStore]:
     async with opened() as store:
         yield store
 
 
-def spec(command: str = "true", **fields: object) -> JobSpec:
+def spec(command: str = "true", **fields: object) -> NewJob:
     return JobSpec(**{"command": command, **fields}).with_defaults(Defaults(backoff_base=0))  # type: ignore[arg-type]
 
 
@@ -61,21 +60,21 @@ async def soon(step: Awaitable[T]) -> T:
     return await asyncio.wait_for(step, 10)
 
 
-async def add(store: Store, name: str | None = None, **fields: object) -> Job:
+async def add(store: PoolStore, name: str | None = None, **fields: Any) -> Job:
     return (await store.add([spec(id=name, **fields)]))[0]
 
 
-async def attempt(store: Store, outcome: Outcome) -> Job:
+async def attempt(store: PoolStore, outcome: Outcome) -> Job:
     return await store.settle(await soon(store.claim(1)), outcome)
 
 
-async def ended(store: Store, name: str, outcome: Outcome = SUCCESS, **fields: object) -> Job:
+async def ended(store: PoolStore, name: str, outcome: Outcome = SUCCESS, **fields: object) -> Job:
     await add(store, name, max_retries=0, **fields)
     await attempt(store, outcome)
     return await soon(store.wait(name))
 
 
-async def cancelled_claim(store: Store, turns: int) -> Job | None:
+async def cancelled_claim(store: PoolStore, turns: int) -> Job | None:
     """Begin a claim and cancel it so many turns of the loop later; return the job if it was too late for that."""
     task = asyncio.create_task(store.claim(1))
     for _ in range(turns):
@@ -87,7 +86,7 @@ async def cancelled_claim(store: Store, turns: int) -> Job | None:
         return None
 
 
-async def take_back_a_claim(store: Store) -> None:
+async def take_back_a_claim(store: PoolStore) -> None:
     """Cancel a claim between the moment in which it is made and that in which its worker has it."""
     store.max_interruptions = 1000
     heard: list[State] = []
@@ -112,14 +111,14 @@ async def idle(step: "asyncio.Task[Job] | asyncio.Task[None]") -> bool:
     return not step.done()
 
 
-async def ids(store: Store, **query: object) -> list[str]:
+async def ids(store: PoolStore, **query: object) -> list[str]:
     return [job.id async for part in store.find(Query(**query)) for job in part]  # type: ignore[arg-type]
 
 
 # Adding
 
 
-async def test_a_job_that_was_added_is_there_as_it_was_asked_for(store: Store) -> None:
+async def test_a_job_that_was_added_is_there_as_it_was_asked_for(store: PoolStore) -> None:
     made = await add(
         store, "a", command="echo 'é\n\t\"'", priority=3, tags=("x", "y"), env={"K": "v"}, cwd="/", timeout=2
     )
@@ -141,20 +140,20 @@ async def test_what_was_added_is_there_when_the_store_is_opened_again(opened: Op
         assert [job async for part in store.find(Query()) for job in part] == made
 
 
-async def test_a_job_without_an_id_gets_a_short_one_of_its_own(store: Store) -> None:
+async def test_a_job_without_an_id_gets_a_short_one_of_its_own(store: PoolStore) -> None:
     made = await store.add([spec() for _ in range(2000)])
     assert len({job.id for job in made}) == 2000
     assert max(len(job.id) for job in made) <= 8
 
 
-async def test_a_made_id_gives_way_to_one_that_somebody_chose(store: Store) -> None:
+async def test_a_made_id_gives_way_to_one_that_somebody_chose(store: PoolStore) -> None:
     following = await add(store)
     guess = following.id[:-1] + chr(ord(following.id[-1]) + 2)
     await add(store, guess)
     assert len({job.id for job in await store.add([spec(), spec(), spec()])} | {guess}) == 4
 
 
-async def test_an_id_that_exists_is_refused_and_the_rest_of_the_batch_with_it(store: Store) -> None:
+async def test_an_id_that_exists_is_refused_and_the_rest_of_the_batch_with_it(store: PoolStore) -> None:
     await add(store, "a")
     with pytest.raises(DuplicateJob, match="id a exists already"):
         await store.add([spec(id="b"), spec(id="a"), spec()])
@@ -162,13 +161,13 @@ async def test_an_id_that_exists_is_refused_and_the_rest_of_the_batch_with_it(st
     await add(store, "b")
 
 
-async def test_two_equal_ids_in_a_batch_are_refused(store: Store) -> None:
+async def test_two_equal_ids_in_a_batch_are_refused(store: PoolStore) -> None:
     with pytest.raises(DuplicateJob, match="id a occurs twice"):
         await store.add([spec(id="a"), spec(id="b"), spec(id="a")])
     assert await ids(store) == []
 
 
-async def test_of_many_who_add_the_same_id_at_once_one_wins(store: Store) -> None:
+async def test_of_many_who_add_the_same_id_at_once_one_wins(store: PoolStore) -> None:
     results = await asyncio.gather(*(add(store, "a", command=f"echo {n}") for n in range(20)), return_exceptions=True)
     made = [result for result in results if isinstance(result, Job)]
     assert len(made) == 1
@@ -176,7 +175,7 @@ async def test_of_many_who_add_the_same_id_at_once_one_wins(store: Store) -> Non
     assert (await store.get("a")).command == made[0].command
 
 
-async def test_with_if_absent_a_job_that_exists_stays_as_it_is_and_is_returned(store: Store) -> None:
+async def test_with_if_absent_a_job_that_exists_stays_as_it_is_and_is_returned(store: PoolStore) -> None:
     first = await ended(store, "a")
     made = await store.add([spec(id="b"), spec("other", id="a"), spec()], if_absent=True)
     assert [job.id for job in made[:2]] == ["b", "a"]
@@ -185,7 +184,7 @@ async def test_with_if_absent_a_job_that_exists_stays_as_it_is_and_is_returned(s
     assert len(await ids(store)) == 3
 
 
-async def test_with_if_absent_all_who_come_at_once_get_the_same_job(store: Store) -> None:
+async def test_with_if_absent_all_who_come_at_once_get_the_same_job(store: PoolStore) -> None:
     answers = await asyncio.gather(
         *(store.add([spec(f"echo {n}", id="a")], if_absent=True) for n in range(10)), return_exceptions=True
     )
@@ -236,12 +235,12 @@ async def test_a_made_id_that_was_removed_cannot_be_chosen(opened: Open) -> None
 # Claiming
 
 
-async def test_jobs_are_claimed_by_priority_and_then_by_age(store: Store) -> None:
+async def test_jobs_are_claimed_by_priority_and_then_by_age(store: PoolStore) -> None:
     await store.add([spec(id="a"), spec(id="b"), spec(id="low", priority=-1), spec(id="high", priority=1)])
     assert [(await soon(store.claim(1))).id for _ in range(4)] == ["high", "a", "b", "low"]
 
 
-async def test_a_claimed_job_is_in_nobody_elses_hands(store: Store) -> None:
+async def test_a_claimed_job_is_in_nobody_elses_hands(store: PoolStore) -> None:
     await store.add([spec() for _ in range(50)])
     claimed = await soon(asyncio.gather(*(store.claim(slot) for slot in range(50))))
     assert len({job.id for job in claimed}) == 50
@@ -251,7 +250,7 @@ async def test_a_claimed_job_is_in_nobody_elses_hands(store: Store) -> None:
     waiting.cancel()
 
 
-async def test_a_worker_that_waits_gets_the_job_that_comes(store: Store) -> None:
+async def test_a_worker_that_waits_gets_the_job_that_comes(store: PoolStore) -> None:
     waiting = asyncio.create_task(store.claim(3))
     assert await idle(waiting)
     await add(store, "a")
@@ -259,7 +258,7 @@ async def test_a_worker_that_waits_gets_the_job_that_comes(store: Store) -> None
     assert (job.id, job.state, job.history[-1].worker) == ("a", State.PROCESSING, 3)
 
 
-async def test_a_job_is_not_claimed_before_its_time_and_then_at_once(store: Store) -> None:
+async def test_a_job_is_not_claimed_before_its_time_and_then_at_once(store: PoolStore) -> None:
     run_at = datetime.now(UTC) + timedelta(seconds=0.3)
     await store.add([spec(id="a", run_at=run_at, priority=9), spec(id="b", delay=3600)])
     job = await soon(store.claim(1))
@@ -268,7 +267,7 @@ async def test_a_job_is_not_claimed_before_its_time_and_then_at_once(store: Stor
     assert await store.next_due() == await store.get("b")
 
 
-async def test_a_worker_that_gives_up_leaves_the_job_to_the_next(store: Store) -> None:
+async def test_a_worker_that_gives_up_leaves_the_job_to_the_next(store: PoolStore) -> None:
     first, second = asyncio.create_task(store.claim(1)), asyncio.create_task(store.claim(2))
     assert await idle(first)
     await add(store, "a")
@@ -276,7 +275,7 @@ async def test_a_worker_that_gives_up_leaves_the_job_to_the_next(store: Store) -
     assert (await soon(second)).id == "a"
 
 
-async def test_a_claim_that_is_taken_back_keeps_what_the_job_printed_before(store: Store) -> None:
+async def test_a_claim_that_is_taken_back_keeps_what_the_job_printed_before(store: PoolStore) -> None:
     await add(store, "a", max_retries=1)
     await attempt(store, FAILURE)
     await take_back_a_claim(store)
@@ -315,7 +314,7 @@ async def test_a_success_is_recorded_with_what_was_printed(opened: Open) -> None
         assert await store.get("a") == job
 
 
-async def test_a_failure_is_claimed_again_until_its_retries_are_used_up(store: Store) -> None:
+async def test_a_failure_is_claimed_again_until_its_retries_are_used_up(store: PoolStore) -> None:
     await add(store, "a", max_retries=2)
     states = [(await attempt(store, replace(FAILURE, exit_code=n, stdout=f"{n}\n"))).state for n in (1, 2, 3)]
     assert states == [State.FAILED, State.FAILED, State.DEAD]
@@ -323,7 +322,7 @@ async def test_a_failure_is_claimed_again_until_its_retries_are_used_up(store: S
     assert (job.attempts, [entry.exit_code for entry in job.history], job.stdout) == (3, [1, 2, 3], "3\n")
 
 
-async def test_a_retry_waits_for_its_backoff(store: Store) -> None:
+async def test_a_retry_waits_for_its_backoff(store: PoolStore) -> None:
     await add(store, "a", backoff_base=0.3)
     job = await attempt(store, FAILURE)
     again = await soon(store.claim(1))
@@ -361,14 +360,14 @@ async def test_an_attempt_without_an_end_is_still_processing_when_the_store_is_o
 # Steering
 
 
-async def test_a_job_that_waits_is_cancelled_and_never_claimed(store: Store) -> None:
+async def test_a_job_that_waits_is_cancelled_and_never_claimed(store: PoolStore) -> None:
     await store.add([spec(id="a"), spec(id="later", delay=3600), spec(id="b")])
     assert (await store.cancel("a")).state is State.CANCELLED
     assert (await store.cancel("later")).state is State.CANCELLED
     assert (await soon(store.claim(1))).id == "b"
 
 
-async def test_a_job_that_waits_for_its_retry_is_cancelled_with_its_output_kept(store: Store) -> None:
+async def test_a_job_that_waits_for_its_retry_is_cancelled_with_its_output_kept(store: PoolStore) -> None:
     await add(store, "a", backoff_base=1000)
     await attempt(store, FAILURE)
     assert (await store.cancel("a")).state is State.CANCELLED
@@ -379,7 +378,7 @@ async def test_a_job_that_waits_for_its_retry_is_cancelled_with_its_output_kept(
     ("step", "why"),
     [("cancel", "a is completed: only a job that waits"), ("retry", "a is completed: only a dead or cancelled")],
 )
-async def test_what_succeeded_is_neither_cancelled_nor_retried(store: Store, step: str, why: str) -> None:
+async def test_what_succeeded_is_neither_cancelled_nor_retried(store: PoolStore, step: str, why: str) -> None:
     await ended(store, "a")
     with pytest.raises(InvalidRequest, match=why):
         await getattr(store, step)("a")
@@ -406,7 +405,7 @@ async def test_removed_jobs_are_gone_for_good(opened: Open) -> None:
         assert (await soon(store.claim(1))).id == "c"
 
 
-async def test_a_running_job_is_not_removed_and_nothing_else_of_the_batch(store: Store) -> None:
+async def test_a_running_job_is_not_removed_and_nothing_else_of_the_batch(store: PoolStore) -> None:
     await store.add([spec(id="a"), spec(id="b")])
     await soon(store.claim(1))
     with pytest.raises(InvalidRequest, match="a is processing"):
@@ -414,7 +413,7 @@ async def test_a_running_job_is_not_removed_and_nothing_else_of_the_batch(store:
     assert await ids(store) == ["a", "b"]
 
 
-async def test_a_limit_may_be_of_any_size(store: Store) -> None:
+async def test_a_limit_may_be_of_any_size(store: PoolStore) -> None:
     await store.add([spec(id="a"), spec(id="b")])
     for limit, found in ((0, []), (1, ["a"]), (3, ["a", "b"]), (10**30, ["a", "b"])):
         assert await ids(store, limit=limit) == found
@@ -422,7 +421,7 @@ async def test_a_limit_may_be_of_any_size(store: Store) -> None:
 
 
 @pytest.mark.parametrize("question", ["get", "cancel", "retry", "wait"])
-async def test_an_unknown_id_is_named(store: Store, question: str) -> None:
+async def test_an_unknown_id_is_named(store: PoolStore, question: str) -> None:
     with pytest.raises(UnknownJob, match="'nobody'"):
         await getattr(store, question)("nobody")
     with pytest.raises(UnknownJob, match="'nobody'"):
@@ -432,7 +431,7 @@ async def test_an_unknown_id_is_named(store: Store, question: str) -> None:
 # Questions
 
 
-async def test_jobs_are_found_by_what_they_are(store: Store) -> None:
+async def test_jobs_are_found_by_what_they_are(store: PoolStore) -> None:
     await ended(store, "done", tags=("t",))
     await ended(store, "dead", FAILURE, queue="q")
     await store.add([spec(id="a", tags=("t", "u")), spec(id="b", queue="q"), spec(id="c")])
@@ -447,7 +446,7 @@ async def test_jobs_are_found_by_what_they_are(store: Store) -> None:
     assert await ids(store, queue="q", newest=True, limit=1) == ["b"]
 
 
-async def test_jobs_that_ended_before_a_time_are_found(store: Store) -> None:
+async def test_jobs_that_ended_before_a_time_are_found(store: PoolStore) -> None:
     before, after = [(await ended(store, name)).updated_at for name in ("a", "b")]
     assert before is not None
     assert after is not None
@@ -455,7 +454,7 @@ async def test_jobs_that_ended_before_a_time_are_found(store: Store) -> None:
     assert await ids(store, finished_before=before + (after - before) / 2) == ["a"]
 
 
-async def test_output_comes_only_when_it_is_asked_for(store: Store) -> None:
+async def test_output_comes_only_when_it_is_asked_for(store: PoolStore) -> None:
     await ended(store, "a")
     await add(store, "b")
     plain = [job async for part in store.find(Query()) for job in part]
@@ -464,13 +463,13 @@ async def test_output_comes_only_when_it_is_asked_for(store: Store) -> None:
     assert full[0].stdout == "out\n"
 
 
-async def test_a_limit_is_kept_in_a_long_list(store: Store) -> None:
+async def test_a_limit_is_kept_in_a_long_list(store: PoolStore) -> None:
     made = await store.add([spec(queue="x" if n % 2 else "y") for n in range(3000)])
     assert await ids(store, queue="x", limit=1200) == [job.id for job in made[1::2]][:1200]
     assert await ids(store) == [job.id for job in made]
 
 
-async def test_the_end_of_a_job_is_waited_for(store: Store) -> None:
+async def test_the_end_of_a_job_is_waited_for(store: PoolStore) -> None:
     await add(store, "a", max_retries=1)
     waiting = asyncio.create_task(store.wait("a"))
     await attempt(store, FAILURE)
@@ -481,7 +480,7 @@ async def test_the_end_of_a_job_is_waited_for(store: Store) -> None:
     assert await soon(store.wait("a")) == job
 
 
-async def test_who_waits_for_a_cancelled_job_is_told(store: Store) -> None:
+async def test_who_waits_for_a_cancelled_job_is_told(store: PoolStore) -> None:
     await add(store, "a")
     waiting = asyncio.create_task(store.wait("a"))
     assert await idle(waiting)
@@ -489,7 +488,7 @@ async def test_who_waits_for_a_cancelled_job_is_told(store: Store) -> None:
     assert (await soon(waiting)).state is State.CANCELLED
 
 
-async def test_who_waits_for_a_job_that_is_removed_is_told(store: Store) -> None:
+async def test_who_waits_for_a_job_that_is_removed_is_told(store: PoolStore) -> None:
     await add(store, "a")
     waiting = asyncio.create_task(store.wait("a"))
     assert await idle(waiting)
@@ -498,7 +497,7 @@ async def test_who_waits_for_a_job_that_is_removed_is_told(store: Store) -> None
         await soon(waiting)
 
 
-async def test_jobs_are_counted_by_queue_and_state(store: Store) -> None:
+async def test_jobs_are_counted_by_queue_and_state(store: PoolStore) -> None:
     await ended(store, "a")
     await ended(store, "b", FAILURE, queue="q")
     await store.add([spec(id="c"), spec(id="d"), spec(queue="q")])
@@ -513,7 +512,7 @@ async def test_jobs_are_counted_by_queue_and_state(store: Store) -> None:
     assert counts == {"default": {State.PROCESSING: 1}, "q": {State.PENDING: 1}}
 
 
-async def test_every_change_of_state_is_heard_in_order_until_one_stops_listening(store: Store) -> None:
+async def test_every_change_of_state_is_heard_in_order_until_one_stops_listening(store: PoolStore) -> None:
     heard: list[tuple[str, State]] = []
     unsubscribe = store.subscribe(lambda job: heard.append((job.id, job.state)))
     await ended(store, "a")
@@ -535,7 +534,7 @@ async def test_every_change_of_state_is_heard_in_order_until_one_stops_listening
     ]
 
 
-async def test_a_claim_that_is_taken_back_is_heard_too(store: Store) -> None:
+async def test_a_claim_that_is_taken_back_is_heard_too(store: PoolStore) -> None:
     last: dict[str, State] = {}
     store.subscribe(lambda job: last.update({job.id: job.state}))
     await add(store, "a")
@@ -543,7 +542,7 @@ async def test_a_claim_that_is_taken_back_is_heard_too(store: Store) -> None:
     assert last == {"a": State.PENDING}
 
 
-async def test_the_store_is_drained_when_nothing_is_due_running_or_to_be_retried(store: Store) -> None:
+async def test_the_store_is_drained_when_nothing_is_due_running_or_to_be_retried(store: PoolStore) -> None:
     await soon(store.wait_drained())
     await add(store, "later", delay=3600)
     await soon(store.wait_drained())

@@ -1,5 +1,6 @@
 """Which job is next."""
 
+import random
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -28,27 +29,27 @@ def waiting(name: str, seq: int, *, priority: int = 0, due: float | None = None,
 
 
 class Board:
-    """An agenda over jobs that are put in one by one."""
+    """A queue over jobs that are put in one by one."""
 
     def __init__(self, *queues: str) -> None:
         self.jobs: dict[str, Job] = {}
-        self.agenda = PriorityQueue(self.jobs, frozenset(queues))
+        self.queue = PriorityQueue(self.jobs, frozenset(queues))
 
     def put(self, job: Job) -> bool:
         self.jobs[job.id] = job
-        return self.agenda.put(job, NOW, CLOCK)
+        return self.queue.put(job, NOW, CLOCK)
 
     def next_due(self) -> float | None:
-        later = self.agenda.peek_later(NOW, CLOCK)
+        later = self.queue.peek_later(NOW, CLOCK)
         return None if later is None else later[0]
 
     def after(self, seconds: float) -> int:
         """Let so much time pass; how many jobs have become due."""
-        return self.agenda.advance(NOW + seconds, CLOCK + seconds)
+        return self.queue.advance(NOW + seconds, CLOCK + seconds)
 
     def order(self) -> list[str]:
         names = []
-        while (job := self.agenda.pop()) is not None:
+        while (job := self.queue.pop()) is not None:
             names.append(job.id)
         return names
 
@@ -58,8 +59,8 @@ def board() -> Board:
     return Board()
 
 
-def test_an_empty_agenda_has_nothing_to_start_and_nothing_to_wait_for(board: Board) -> None:
-    assert (board.agenda.pop(), board.agenda.peek(), board.next_due()) == (None, None, None)
+def test_an_empty_queue_has_nothing_to_start_and_nothing_to_wait_for(board: Board) -> None:
+    assert (board.queue.pop(), board.queue.peek(), board.next_due()) == (None, None, None)
 
 
 def test_jobs_start_by_age(board: Board) -> None:
@@ -91,7 +92,7 @@ def test_a_job_that_is_not_due_waits_whatever_its_priority(board: Board) -> None
 def test_a_job_starts_when_its_time_has_come_and_not_before(board: Board) -> None:
     board.put(waiting("a", 1, due=NOW + 10))
     assert board.after(9.999) == 0
-    assert board.agenda.pop() is None
+    assert board.queue.pop() is None
     assert board.after(10) == 1
     assert board.order() == ["a"]
 
@@ -144,16 +145,16 @@ def failed(name: str, seq: int, seconds: float) -> Job:
 @pytest.mark.parametrize("jump", [-DAY, DAY])
 def test_a_wall_clock_that_is_set_changes_no_wait(board: Board, make: Callable[..., Job], jump: float) -> None:
     board.put(make("a", 1, 10))
-    assert board.agenda.peek_later(NOW + jump, CLOCK) == (10, board.jobs["a"])
-    assert board.agenda.advance(NOW + jump + 9.9, CLOCK + 9.9) == 0
-    assert board.agenda.advance(NOW + jump + 10, CLOCK + 10) == 1
+    assert board.queue.peek_later(NOW + jump, CLOCK) == (10, board.jobs["a"])
+    assert board.queue.advance(NOW + jump + 9.9, CLOCK + 9.9) == 0
+    assert board.queue.advance(NOW + jump + 10, CLOCK + 10) == 1
 
 
 def test_a_time_comes_when_the_wall_clock_says_so_whatever_it_was_set_to(board: Board) -> None:
     board.put(waiting("a", 1, due=NOW + 10))
-    assert board.agenda.peek_later(NOW - DAY, CLOCK + 10) == (DAY + 10, board.jobs["a"])
-    assert board.agenda.advance(NOW - DAY, CLOCK + 10) == 0
-    assert board.agenda.advance(NOW + 10, CLOCK + 11) == 1
+    assert board.queue.peek_later(NOW - DAY, CLOCK + 10) == (DAY + 10, board.jobs["a"])
+    assert board.queue.advance(NOW - DAY, CLOCK + 10) == 0
+    assert board.queue.advance(NOW + 10, CLOCK + 11) == 1
 
 
 def test_of_waits_and_times_the_first_is_waited_for(board: Board) -> None:
@@ -161,7 +162,7 @@ def test_of_waits_and_times_the_first_is_waited_for(board: Board) -> None:
     board.put(delayed("wait", 2, 20))
     assert board.next_due() == 10
     assert board.after(10) == 1
-    assert board.agenda.peek_later(NOW + 10, CLOCK + 10) == (10, board.jobs["wait"])
+    assert board.queue.peek_later(NOW + 10, CLOCK + 10) == (10, board.jobs["wait"])
 
 
 @pytest.mark.parametrize("make", [delayed, failed])
@@ -169,7 +170,7 @@ def test_a_wait_is_no_longer_than_it_was_when_the_wall_clock_was_set_back_while_
     board: Board, make: Callable[..., Job]
 ) -> None:
     board.jobs["a"] = make("a", 1, 10)
-    board.agenda.fill(NOW - DAY, CLOCK)
+    board.queue.fill(NOW - DAY, CLOCK)
     assert board.next_due() == 10
 
 
@@ -179,7 +180,7 @@ def test_an_interrupted_or_revived_job_is_due_whatever_the_wall_clock_was_set_to
     board.jobs["a"] = settled(running, outcome, now=at(NOW), max_interruptions=5)
     dead = settled(replace(running, id="b", seq=2), outcome, now=at(NOW), max_interruptions=1)
     board.jobs["b"] = retried(dead, now=at(NOW))
-    board.agenda.fill(NOW - DAY, CLOCK)
+    board.queue.fill(NOW - DAY, CLOCK)
     assert board.order() == ["a", "b"]
 
 
@@ -205,6 +206,47 @@ def test_a_full_store_is_taken_in_at_once_in_the_same_order() -> None:
     }
     board = Board("default")
     board.jobs.update(jobs)
-    board.agenda.fill(NOW, CLOCK)
+    board.queue.fill(NOW, CLOCK)
     assert board.order() == ["a", "retry", "b"]
     assert board.next_due() == 1
+
+
+@pytest.mark.parametrize("priorities", [1, 3, 40, 1000])
+def test_whatever_order_jobs_come_in_they_start_in_the_same(board: Board, priorities: int) -> None:
+    chance = random.Random(priorities)
+    jobs = [
+        waiting(f"j{seq}", seq, priority=chance.randrange(priorities), due=NOW - chance.randrange(50))
+        for seq in range(500)
+    ]
+    for job in chance.sample(jobs, len(jobs)):
+        board.put(job)
+    for job in chance.sample(jobs, 100):
+        del board.jobs[job.id]
+    left = sorted(board.jobs.values(), key=lambda job: (-job.priority, job.due_at, job.seq))
+    assert board.order() == [job.id for job in left]
+
+
+def test_jobs_that_come_while_others_start_take_their_place(board: Board) -> None:
+    chance, seq, started = random.Random(7), 0, 0
+    for _ in range(300):
+        for _ in range(chance.randrange(5)):
+            seq += 1
+            board.put(waiting(f"j{seq}", seq, priority=chance.randrange(30), due=NOW - chance.randrange(50)))
+        job = board.queue.pop()
+        if job is not None:
+            best = min(board.jobs.values(), key=lambda job: (-job.priority, job.due_at, job.seq))
+            assert job is best
+            del board.jobs[job.id]
+            started += 1
+    assert started > 200
+
+
+def test_a_job_that_was_taken_back_starts_again_and_once(board: Board) -> None:
+    board.put(waiting("a", 1))
+    job = board.queue.pop()
+    assert job is not None
+    board.put(job)
+    board.put(job)
+    assert board.queue.pop() is job
+    board.jobs["a"] = replace(job, state=State.PROCESSING)
+    assert board.queue.pop() is None

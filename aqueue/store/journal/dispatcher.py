@@ -1,6 +1,6 @@
-"""Idle workers and the one timer: whoever waits for a job is woken when one can start, and nobody looks in vain.
+"""Hands jobs that are due to idle workers: one is woken when a job can start, and none looks in vain.
 
-The timer is the event loop's, and is set anew when the wall clock is set or the machine has slept.
+The one timer is the event loop's, and is set anew when the wall clock is set or the machine has slept.
 """
 
 import asyncio
@@ -13,31 +13,31 @@ from aqueue.jobs.job import Job
 from aqueue.store.journal.priority_queue import PriorityQueue
 from aqueue.system import clock
 
-_CLOCK_SET = 0.005
+_CLOCK_STEP = 0.005
 """Seconds by which the clocks must part for the wall clock to count as set."""
 _CLOSE = 0.0001
 """Seconds by which a timer may be late, rather than being set anew for each job."""
 
 
 class Dispatcher:
-    """Hands the jobs of an agenda to those who wait for them."""
+    """Gives each job that is due to one of those who wait for one."""
 
     def __init__(self, jobs: Mapping[str, Job], queues: frozenset[str]) -> None:
         """`jobs` and `queues` as for `PriorityQueue`."""
         self._loop = asyncio.get_running_loop()
-        self._agenda = PriorityQueue(jobs, queues)
+        self._queue = PriorityQueue(jobs, queues)
         self._timer: asyncio.TimerHandle | None = None
         self._idle: deque[asyncio.Future[None]] = deque()
-        self._changes = clock.open_clock_watch()
-        if self._changes is not None:
-            self._loop.add_reader(self._changes, self._clocks_changed)
+        self._clock_watch = clock.open_clock_watch()
+        if self._clock_watch is not None:
+            self._loop.add_reader(self._clock_watch, self._clocks_changed)
         self._offset = clock.monotonic() - time.time()
-        self._agenda.fill(*self._now())
+        self._queue.fill(*self._now())
         self._set_timer()
 
     def put(self, job: Job) -> None:
-        """Take in a job that waits."""
-        if self._agenda.put(job, *self._now()):
+        """Put in a job that waits."""
+        if self._queue.put(job, *self._now()):
             self._wake(1)
         else:
             self._set_timer()
@@ -46,55 +46,55 @@ class Dispatcher:
         """Take the next job that is due, while `allowed` is set."""
         while True:
             await allowed.wait()
-            job = self._agenda.pop()
+            job = self._queue.pop()
             if job is not None:
                 return job
-            turn = self._loop.create_future()
-            self._idle.append(turn)
+            waiter = self._loop.create_future()
+            self._idle.append(waiter)
             try:
-                await turn
+                await waiter
             except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self._wake(1)  # it was this worker's turn: pass it on
+                if waiter.done() and not waiter.cancelled():
+                    self._wake(1)  # it was this worker that was woken: wake the next
                 raise
 
     def next_due(self) -> Job | None:
         """The job that waits for its time and comes first."""
-        later = self._agenda.peek_later(*self._now())
+        later = self._queue.peek_later(*self._now())
         return None if later is None else later[1]
 
     @property
     def idle(self) -> bool:
         """Whether no job can start now."""
-        return self._agenda.peek() is None
+        return self._queue.peek() is None
 
     def close(self) -> None:
         """Set no more timers."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._changes is not None:
-            self._loop.remove_reader(self._changes)
-            os.close(self._changes)
+        if self._clock_watch is not None:
+            self._loop.remove_reader(self._clock_watch)
+            os.close(self._clock_watch)
 
     def _now(self) -> tuple[float, float]:
         """The wall clock's time and the monotonic clock's. Their difference changes only where the wall clock was
         set, so that jobs that are due together stay so."""
         now = time.time()
         offset = clock.monotonic() - now
-        if abs(offset - self._offset) > _CLOCK_SET:
+        if abs(offset - self._offset) > _CLOCK_STEP:
             self._offset = offset
         return now, now + self._offset
 
     def _wake(self, count: int) -> None:
-        """Let so many idle workers look at the agenda."""
+        """Let so many idle workers look at the queue."""
         while count and self._idle:
-            turn = self._idle.popleft()
-            if not turn.done():
-                turn.set_result(None)
+            waiter = self._idle.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
                 count -= 1
 
     def _set_timer(self) -> None:
-        later = self._agenda.peek_later(*self._now())
+        later = self._queue.peek_later(*self._now())
         if later is None:
             return
         at = self._loop.time() + later[0]
@@ -102,17 +102,18 @@ class Dispatcher:
             if self._timer.when() <= at + _CLOSE:
                 return
             self._timer.cancel()
-        self._timer = self._loop.call_at(at, self._ring)
+        self._timer = self._loop.call_at(at, self._start_due)
 
-    def _ring(self) -> None:
+    def _start_due(self) -> None:
+        """Wake workers for what is due now."""
         self._timer = None
-        self._wake(self._agenda.advance(*self._now()))
+        self._wake(self._queue.advance(*self._now()))
         self._set_timer()
 
     def _clocks_changed(self) -> None:
         """Start what is due now, and see anew how long the rest has to wait."""
-        assert self._changes is not None
-        clock.rearm_clock_watch(self._changes)
+        assert self._clock_watch is not None
+        clock.rearm_clock_watch(self._clock_watch)
         if self._timer is not None:
             self._timer.cancel()
-        self._ring()
+        self._start_due()

@@ -5,10 +5,12 @@ import stat
 import time
 from pathlib import Path
 
+from aqueue import layout
 from aqueue.errors import DamagedStore
-from aqueue.store.journal.reader import Contents, read_journal
+from aqueue.store.journal.contents import Contents
+from aqueue.store.journal.reader import read_journal
 from aqueue.store.journal.records import FORMAT, Header, encode
-from aqueue.system.posix import fdatasync, sync_directory
+from aqueue.system import fdatasync, sync_directory
 
 OPEN = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -41,7 +43,7 @@ def open_journal(path: Path) -> tuple[int, Contents]:
 
 def _put_aside(fd: int, path: Path, start: int) -> Path:
     """Keep what stands behind `start` in a file of its own, and cut it off."""
-    aside = path.with_name(f"{path.name}.torn-{time.time_ns()}")
+    aside = path.with_name(layout.torn_tail(time.time_ns()))
     copy = os.open(aside, OPEN | os.O_EXCL, 0o600)
     try:
         offset = start

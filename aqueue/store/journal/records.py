@@ -1,86 +1,71 @@
-"""What the lines of a journal are.
+"""The journal's records: one JSON object a line, each of which names its kind in `type`.
 
-The first one names the format. A job's line is the job as it stands after a change; `{"removed": id}` forgets one,
-and `{"together": n}` says that the next n lines hold all or none of them. The first line of every write begins
-with `"synced"`: how many bytes of the file were on stable storage by then. So whoever finds a line that cannot be
-read can tell whether it was whole once (some line behind it says so), or was being written when the power went.
+The first line is the header, which names the format. A `job` is a job as it stands after a change: the last one for
+an id counts. A `removal` forgets a job. A `batch` says that the next so many lines are jobs of which all or none
+exist. A `sync` says nothing but what the first line of every write says too, in a field `synced` before all others:
+how many bytes of the file were on stable storage when the write began. So whoever finds a line that cannot be read
+can tell whether it was whole once (some line behind it says so), or was being written when the power went.
+
+A new kind of record is a type here and a case in `aqueue.store.journal.contents`. Older formats are in
+`aqueue.store.journal.legacy`.
 """
 
-import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import msgspec
 
-from aqueue.errors import UNREADABLE
 from aqueue.jobs.job import Job
 
-FORMAT = 2
-"""In format 1 no line says what was synced."""
+FORMAT = 3
 
 
 class Header(msgspec.Struct, frozen=True):
-    """The first line. `next_seq`: sequence numbers below it may have been used by jobs that are gone."""
+    """The first line, in every format. Sequence numbers below `next_seq` may have been used by jobs that are gone."""
 
     aqueue: int
     next_seq: int = 1
 
 
-class Removed(msgspec.Struct, frozen=True):
-    """A line that forgets a job."""
+class Removal(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="removal"):
+    """A job was removed. Its id is never used again."""
 
-    removed: str
-
-
-class Together(msgspec.Struct, frozen=True):
-    """A line before `together` lines that count only when all of them are there."""
-
-    together: int
+    id: str
 
 
-encode = msgspec.json.Encoder().encode
+class Batch(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="batch"):
+    """The next `jobs` lines are jobs that count only when all of them are there."""
+
+    jobs: Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Sync(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="sync"):
+    """Nothing but how much was synced."""
+
+
+Record = Job | Removal | Batch | Sync
+Decode = Callable[[bytes], Record]
+
+_encoder = msgspec.json.Encoder()
+encode = _encoder.encode
+encode_lines: Callable[[Sequence[Record]], bytes] = _encoder.encode_lines
+"""The records, each as a line."""
 decode_header = msgspec.json.Decoder(Header).decode
-decode_job = msgspec.json.Decoder(Job).decode
-decode_jobs = msgspec.json.Decoder(Job).decode_lines
-_specials = (msgspec.json.Decoder(Removed).decode, msgspec.json.Decoder(Together).decode)
-NOTHING = encode(Together(0)) + b"\n"
-"""A line that says nothing but what its write says."""
-_SEAL = re.compile(rb'^\{"synced":\d+,"together":0\}\n', re.MULTILINE)
+_decoder = msgspec.json.Decoder(Record)
+decode_record: Decode = _decoder.decode
+"""The record in a line. Raises one of `aqueue.errors.UNREADABLE`."""
+decode_records: Callable[[bytes], list[Record]] = _decoder.decode_lines
+SYNC = encode(Sync()) + b"\n"
 _SYNCED = re.compile(rb'\{"synced":(\d{1,18}),.*\}\n', re.DOTALL)
 
 
-def with_synced(parts: Sequence[bytes], synced: int) -> bytes:
-    """One write of all `parts`, which are whole lines, that says how much was synced when it began."""
-    return b"".join([b'{"synced":%d,' % synced, memoryview(parts[0])[1:], *parts[1:]])
-
-
-def without_seals(block: bytes) -> bytes:
-    """The lines without those that say nothing else than how much was synced."""
-    return _SEAL.sub(b"", block) if b'"together":0}' in block else block
+def with_synced(line: bytes, synced: int) -> bytes:
+    """`line`, the first of a write, with how many bytes were synced when the write began."""
+    return b"".join((b'{"synced":%d,' % synced, memoryview(line)[1:]))
 
 
 def synced_before(line: bytes) -> int:
     """How many bytes were synced when this line was written, as far as it says so."""
     match = _SYNCED.fullmatch(line)
     return int(match[1]) if match else 0
-
-
-def decode_special(line: bytes) -> Removed | Together | None:
-    """What a line says that is no job's; None if it cannot be read. An empty line says nothing."""
-    if not line.strip():
-        return Together(0)
-    for decode in _specials:
-        with contextlib.suppress(*UNREADABLE):
-            return decode(line)
-    return None
-
-
-def is_good(line: bytes) -> bool:
-    """Whether a line behind the first one is whole, says something, and can be read."""
-    if not line.endswith(b"\n") or not line.strip():
-        return False
-    try:
-        decode_job(line)
-    except UNREADABLE:
-        return decode_special(line) is not None
-    return True

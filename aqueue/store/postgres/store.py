@@ -1,298 +1,189 @@
-"""The jobs of many hosts, in PostgreSQL. See `aqueue.store.protocol.Store`.
+"""The jobs of many hosts, in PostgreSQL, for commands and clients: see `aqueue.store.protocol.Store`.
 
-What a pool needs all the time has connections of its own (`serving`), and so have the notices of others
-(`listening`); questions share a few. Every change is one transaction.
+Queries share a few connections; notifications have one of their own. Every change is one transaction.
 """
 
 import asyncio
-import logging
-import os
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import suppress
-from datetime import datetime
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from typing import Self
 
 import msgspec
 from msgspec.structs import replace
 
-from aqueue.errors import StoreError
 from aqueue.jobs import lifecycle
-from aqueue.jobs.job import Job, Outcome, State, utc_now
-from aqueue.jobs.spec import JobSpec
+from aqueue.jobs.job import Job, State
+from aqueue.jobs.spec import NewJob
 from aqueue.settings.config import Config
 from aqueue.store.pool_info import PoolInfo
-from aqueue.store.postgres import adding, finding, reading, rescue, rows, schema, statements, steering
-from aqueue.store.postgres.connecting import Connection
-from aqueue.store.postgres.links import Links
-from aqueue.store.postgres.membership import SWEEP
-from aqueue.store.postgres.notices import Notice, Told
-from aqueue.store.postgres.serving import Serving
-from aqueue.store.postgres.waiting import Waiting
-from aqueue.store.protocol import Counts, PoolControl, Query
+from aqueue.store.postgres import actions, insert, lookup, query, schema
+from aqueue.store.postgres.connection_pool import ConnectionPool
+from aqueue.store.postgres.heartbeat import SWEEP_INTERVAL
+from aqueue.store.postgres.listener import Listener
+from aqueue.store.postgres.statement import Statement
+from aqueue.store.postgres.waiters import Waiters
+from aqueue.store.protocol import Counts, Query
 from aqueue.store.subscriptions import OnChange, OnRemoval, Subscribers, Unsubscribe
-from aqueue.system.posix import private_directory
+from aqueue.system import ensure_private_directory
 
-_log = logging.getLogger("aqueue.store.postgres")
-_PATIENCE = 10.0
-"""Seconds in which the database must take results that are waited for."""
-_LOOK = 1.0
+RECHECK_INTERVAL = 1.0
 """Seconds between two looks at what other hosts do, while somebody waits for that."""
-_PRUNED = 1000
-"""Jobs that expire in one transaction."""
 
-_NEXT = f"""
-    SELECT {rows.PLAIN} FROM aqueue.job_active
-    WHERE NOT ready AND state IN ('pending', 'failed') AND due = ({statements.NEXT_DUE}) ORDER BY seq LIMIT 1"""
-_POOLS = """
+
+class _PoolRow(msgspec.Struct):
+    info: str
+    stop: str | None
+    busy: int
+
+
+_POOLS = Statement(
+    """
     SELECT info::text, stop,
-        (SELECT count(*) FROM aqueue.job_active WHERE state = 'processing' AND pool = run)
-    FROM aqueue.pool WHERE beat + lease > clock_timestamp()"""
+        (SELECT count(*) FROM aqueue.job_active WHERE state = 'processing' AND pool = run) AS busy
+    FROM aqueue.pool WHERE beat + lease > clock_timestamp()""",
+    _PoolRow,
+)
 
 
 class PostgresStore:
-    """See `aqueue.store.protocol.Store`."""
+    """Asks and changes; see `aqueue.store.postgres.pool_store` for the store of a pool."""
 
-    def __init__(self, config: Config, *, queues: frozenset[str] = frozenset(), serve: bool = True) -> None:
-        """With `serve` a pool's, else a question's."""
-        self.run_id = os.urandom(5).hex()
-        self.max_interruptions = config.max_interruptions
+    def __init__(self, config: Config, *, max_idle_connections: int = 1) -> None:
         self._folder = config.folder
-        self._queues = queues
         self._subscribers = Subscribers()
         self._adding = asyncio.Lock()
-        self._links = Links(config.store, many=serve)
-        self._waiting = Waiting(self._links, others=self._hear, missed=self._may_have_missed)
-        self._serving = (
-            Serving(
-                config,
-                queues,
-                self._links,
-                run=self.run_id,
-                announce=self._changed,
-                rescue=self._rescue,
-            )
-            if serve
-            else None
-        )
+        self._connections = ConnectionPool(config.store, max_idle=max_idle_connections)
+        self._listener = Listener(self._connections)
+        self._waiters = Waiters(self._connections, self._listener)
 
     @property
     def trouble(self) -> str | None:
-        return self._serving.trouble if self._serving else None
+        return None
 
     async def __aenter__(self) -> Self:
-        private_directory(self._folder)
-        if self._serving is not None:
-            self._serving.take_lock()
+        ensure_private_directory(self._folder)
         try:
-            await self._begin()
+            async with self._connections.acquire() as connection:
+                await schema.check(connection)
         except BaseException:
-            await self._links.close()
-            if self._serving is not None:
-                self._serving.let_go()
+            await self._connections.close()
             raise
-        if self._serving is not None:
-            self._serving.start()
-            self._waiting.listen()
         return self
 
-    async def _begin(self) -> None:
-        async with self._links.asking() as connection:
-            if self._serving is None:
-                await schema.check(connection)
-            else:
-                await schema.prepare(connection)
-                await self._serving.join(connection)
-
     async def __aexit__(self, *_: object) -> None:
-        self._waiting.close()
-        try:
-            if self._serving is not None:
-                await self._serving.stop()
-        finally:
-            self._subscribers.close()
-            await self._waiting.stop_listening()
-            await self._links.close()
-            if self._serving is not None:
-                self._serving.let_go()
+        self._stop_waiting()
+        await self._close()
 
-    # For workers
+    def _stop_waiting(self) -> None:
+        self._listener.close()
+        self._waiters.close()
 
-    async def claim(self, worker: int) -> Job:
-        return await self._pool.exchange.claim(worker)
+    async def _close(self) -> None:
+        self._subscribers.close()
+        await self._listener.stop()
+        await self._connections.close()
 
-    async def settle(self, job: Job, outcome: Outcome) -> Job:
-        now = self._pool.clock.now()
-        ended = lifecycle.settled(job, outcome, now=now, max_interruptions=self.max_interruptions)
-        self._pool.exchange.settle(ended)
-        return ended
+    # Changes
 
-    async def flush(self) -> None:
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                await self._pool.exchange.at_rest()
-        except TimeoutError:
-            raise StoreError(self.trouble or "the database takes no results") from None
-
-    async def orphaned_jobs(self) -> AsyncIterator[list[Job]]:
-        yield [held.job for held in self._pool.exchange.held.values()]
-
-    def attach(self, pool: PoolControl) -> None:
-        self._pool.orders = pool
-        self._pool.fence.end_commands = pool.end_running
-
-    @property
-    def _pool(self) -> Serving:
-        assert self._serving is not None, "the store was not opened for a pool"
-        return self._serving
-
-    # Subscription
-
-    async def add(self, specs: Sequence[JobSpec], *, if_absent: bool = False) -> list[Job]:
+    async def add(self, specs: Iterable[NewJob], *, if_absent: bool = False) -> list[Job]:
+        specs = list(specs)
         async with self._adding:  # whoever came first has the id
-            made, there = await self._links.change(lambda link: adding.add(link, specs, if_absent=if_absent))
+            made, existing = await self._connections.transact(
+                lambda connection: insert.add_jobs(connection, specs, if_absent=if_absent)
+            )
             for job in made:
-                self._changed(job)
+                self._publish(job)
         fresh = iter(made)
-        return [there[spec.id] if spec.id in there else next(fresh) for spec in specs]
+        return [existing[spec.id] if spec.id in existing else next(fresh) for spec in specs]
 
-    async def import_jobs(self, records: Sequence[Job]) -> list[Job]:
-        made = await self._links.change(lambda connection: adding.adopt(connection, records))
+    async def import_jobs(self, jobs: Sequence[Job]) -> list[Job]:
+        made = await self._connections.transact(lambda connection: insert.import_jobs(connection, jobs))
         for job in made:
-            self._changed(job)
+            self._publish(job)
         return made
 
-    async def cancel(self, name: str) -> Job:
+    async def cancel(self, job_id: str) -> Job:
         """Also of one that runs on any host: then return when it has ended there, for whatever reason."""
         while True:
-            job = await self._steer(name, lifecycle.cancelled, running=True)
+            job = await self._change(job_id, lifecycle.cancelled, running=True)
             if job.state is not State.PROCESSING:
                 return job
-            job = await self._waiting.follow(name, lambda job: job.state is not State.PROCESSING, _LOOK)
+            job = await self._waiters.wait_until(
+                job_id, lambda job: job.state is not State.PROCESSING, RECHECK_INTERVAL
+            )
             if job.state.final:
                 return job
 
-    async def retry(self, name: str) -> Job:
-        return await self._steer(name, lifecycle.retried)
+    async def retry(self, job_id: str) -> Job:
+        return await self._change(job_id, lifecycle.retried)
 
-    async def _steer(self, name: str, rule: Callable[..., Job], *, running: bool = False) -> Job:
-        """See `steering.steer`."""
-        await self._stored([name])
-        after = await self._links.change(lambda link: steering.steer(link, name, rule, running=running))
+    async def _change(self, job_id: str, rule: Callable[..., Job], *, running: bool = False) -> Job:
+        """See `actions.change`."""
+        await self._wait_stored([job_id])
+        after = await self._connections.transact(
+            lambda connection: actions.change(connection, job_id, rule, running=running)
+        )
         if after.state is not State.PROCESSING:
-            self._changed(after)
+            self._publish(after)
         return after
 
-    async def remove(self, names: Sequence[str]) -> list[Job]:
-        wanted = list(dict.fromkeys(names))
-        await self._stored(wanted)
-        removed = await self._links.change(lambda link: steering.remove(link, wanted))
+    async def remove(self, job_ids: Sequence[str]) -> list[Job]:
+        unique = list(dict.fromkeys(job_ids))
+        await self._wait_stored(unique)
+        removed = await self._connections.transact(lambda connection: actions.remove(connection, unique))
         for job in removed:
             self._subscribers.publish_removal(job.id)
-            self._waiting.tell(job.id)
+            self._waiters.job_ended(job.id)
         return removed
 
-    async def prune(self, before: datetime, on_removal: Callable[[Job], None]) -> datetime | None:
-        wrong = self._pool.clock.now() - utc_now()
-        before += wrong
-        while True:
-            expired, oldest = await self._links.change(lambda link: steering.expire(link, before, _PRUNED))
-            for job in expired:
-                on_removal(job)
-                self._subscribers.publish_removal(job.id)
-            if len(expired) < _PRUNED:
-                return oldest - wrong if oldest else None
+    # Queries
 
-    # Questions
+    async def get(self, job_id: str) -> Job:
+        await self._wait_stored([job_id])
+        async with self._connections.acquire() as connection:
+            return await lookup.get(connection, job_id)
 
-    async def get(self, name: str) -> Job:
-        await self._stored([name])
-        async with self._links.asking() as connection:
-            return await reading.one(connection, name)
+    async def _wait_stored(self, job_ids: Collection[str]) -> None:
+        """Return when what has ended here of these jobs is stored: a query about them shall see it."""
 
-    async def _stored(self, names: Collection[str]) -> None:
-        """What has ended here counts in every answer to a question about it."""
-        if self._serving is not None:
-            await self._serving.exchange.stored(names)
-
-    def find(self, query: Query) -> AsyncIterator[list[Job]]:
-        return finding.pages(self._links, query)
+    def find(self, query_: Query) -> AsyncIterator[list[Job]]:
+        return query.find_jobs(self._connections, query_)
 
     async def counts(self) -> Counts:
-        async with self._links.asking() as connection:
-            return await finding.counts(connection)
+        async with self._connections.acquire() as connection:
+            return await query.count_jobs(connection)
 
     async def next_due(self) -> Job | None:
-        async with self._links.asking() as connection:
-            row = await (await connection.execute(_NEXT)).fetchone()
-        return rows.job_of(row) if row else None
+        async with self._connections.acquire() as connection:
+            return await query.next_due(connection)
 
-    async def wait(self, name: str) -> Job:
-        return await self._waiting.follow(name, lambda job: job.state.final, SWEEP)  # a notice may be lost
-
-    async def wait_drained(self) -> None:
-        changed = asyncio.Event()
-        unsubscribe = self.subscribe(lambda job: changed.set(), lambda name: changed.set())
-        try:
-            while True:
-                changed.clear()
-                with suppress(StoreError):  # nobody knows what is left: go on
-                    if not self._pool.exchange.held and await self._nothing_left():
-                        return
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_LOOK):
-                        await changed.wait()
-        finally:
-            unsubscribe()
-
-    async def _nothing_left(self) -> bool:
-        async with self._links.asking() as connection:
-            return not await finding.active(connection, self._queues)
+    async def wait(self, job_id: str) -> Job:
+        return await self._waiters.wait_until(job_id, lambda job: job.state.final, SWEEP_INTERVAL)
 
     def subscribe(self, on_change: OnChange, on_removal: OnRemoval | None = None) -> Unsubscribe:
         return self._subscribers.subscribe(on_change, on_removal)
 
-    # Other hosts
+    def _publish(self, job: Job) -> None:
+        self._subscribers.publish_change(job)
+        if job.state.final:
+            self._waiters.job_ended(job.id)
+
+    # Pools of all hosts
 
     def runs_elsewhere(self, job: Job) -> bool:
-        return self._serving is None or job.seq not in self._serving.exchange.held
+        return True
 
     async def pools(self) -> list[PoolInfo]:
-        async with self._links.asking() as connection:
-            found = await (await connection.execute(_POOLS)).fetchall()
-        pools = [_pool_of(*row) for row in found]
-        return sorted(pools, key=lambda pool: pool.name)
+        async with self._connections.acquire() as connection:
+            found = await _POOLS.fetch(connection)
+        return sorted(map(_pool_info, found), key=lambda pool: pool.name)
 
     async def stop_pools(self, runs: Sequence[str], *, now: bool, leave_running: bool) -> None:
         how = "now" if now else "leave" if leave_running else "stop"
-        await self._links.change(lambda link: steering.stop(link, runs, how))
+        await self._connections.transact(lambda connection: actions.stop_pools(connection, runs, how))
         while any(pool.run in runs for pool in await self.pools()):
-            await self._waiting.pool_left(_LOOK)
-
-    async def _rescue(self, connection: Connection) -> None:
-        for line in await rescue.rescue(connection, self.max_interruptions):
-            _log.warning("%s", line)
-
-    # Who wants to know
-
-    def _changed(self, job: Job) -> None:
-        self._subscribers.publish_change(job)
-        if job.state.final:
-            self._waiting.tell(job.id)
-
-    def _hear(self, notice: Notice) -> None:
-        if self._serving is None:
-            return
-        if isinstance(notice, Told):
-            self._serving.membership.told()
-        else:
-            self._serving.exchange.hear(notice)
-
-    def _may_have_missed(self) -> None:
-        if self._serving is not None:
-            self._serving.exchange.sweep()
-            self._serving.membership.told()
+            await self._waiters.wait_for_pool_to_leave(RECHECK_INTERVAL)
 
 
-def _pool_of(info: str, stop: str | None, busy: int) -> PoolInfo:
-    pool = msgspec.json.decode(info, type=PoolInfo)
-    return replace(pool, stopping=pool.stopping or stop is not None, busy=busy)
+def _pool_info(row: _PoolRow) -> PoolInfo:
+    pool = msgspec.json.decode(row.info, type=PoolInfo)
+    return replace(pool, stopping=pool.stopping or row.stop is not None, busy=row.busy)
