@@ -1,12 +1,23 @@
 """A TCP proxy between pools and their database: a network that fails on demand."""
 
 import asyncio
+import re
 import threading
 from collections.abc import Callable
 from typing import TypeVar
 from urllib.parse import parse_qs, urlsplit
 
+from aqueue.store.postgres import statements
+
 T = TypeVar("T")
+CLAIM, SETTLE, RETURN = "pool AS MATERIALIZED", "new (settled_token", "unclaimed (token"
+"""What only the statements contain that claim, settle and return jobs: for `Proxy.cut_at`."""
+for _part, _statement in ((CLAIM, statements.CLAIM), (SETTLE, statements.SETTLE), (RETURN, statements.RETURN)):
+    assert _part in _statement.text
+_PARSE = re.compile(rb"P.{4}(aqueue_\d+)\0([^\0]*)\0", re.DOTALL)
+"""The message that prepares a statement: its name and its text."""
+_BIND = re.compile(rb"B.{4}\0(aqueue_\d+)\0", re.DOTALL)
+"""The message that executes a prepared statement, with its name."""
 _READY_FOR_QUERY = b"Z\x00\x00\x00\x05I"
 """What the server sends when a transaction is over, after all else."""
 
@@ -17,8 +28,15 @@ class _Relay:
     def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
         self.client = client
         self.server = server
+        self.prepared: dict[bytes, bytes] = {}
+        """The texts of the statements that the client has prepared, by name."""
         self.withheld: bytes | None = None
         """What the server has responded, where the client is not to get it."""
+
+    def executes(self, data: bytes, part: bytes) -> bool:
+        """Whether the client sends, with `data`, the execution of a prepared statement whose text contains `part`."""
+        self.prepared.update(_PARSE.findall(data))
+        return any(part in self.prepared.get(name, b"") for name in _BIND.findall(data))
 
     def cut(self) -> None:
         for side in (self.client, self.server):
@@ -38,7 +56,7 @@ class Proxy:
         """Connections of clients, also those for which the one to the server is still being made."""
         self._open = asyncio.Event()
         self._refusing = False
-        self._pattern = b""
+        self._part = b""
         self._forward = True
         self.has_cut = threading.Event()
         """Set once the connection is cut that `cut_at` has asked for."""
@@ -76,11 +94,12 @@ class Proxy:
             self.cut()
             self._call(self._open.set)
 
-    def cut_at(self, pattern: bytes, *, forward: bool = True) -> None:
-        """Cut the next connection over which a client sends `pattern`: with `forward` once the server has done what
-        it was asked to, but before the client gets the response, else before the server gets the request."""
+    def cut_at(self, part: str, *, forward: bool = True) -> None:
+        """Cut the next connection over which a client executes a prepared statement whose text contains `part`: with
+        `forward` once the server has executed it, but before the client gets the response, else before the server
+        gets the request."""
         self.has_cut.clear()
-        self._pattern, self._forward = pattern, forward
+        self._part, self._forward = part.encode(), forward
 
     def close_connections(self) -> None:
         """Cut every connection, and return when nothing of them is left."""
@@ -150,16 +169,18 @@ class Proxy:
             self._relays.discard(relay)
 
     async def _forward_requests(self, relay: _Relay, reader: asyncio.StreamReader) -> None:
+        is_to_be_cut = False
         while data := await _some(reader):
             await self._open.wait()
-            if self._pattern and self._pattern in data:
-                self._pattern = b""
+            if relay.executes(data, self._part) and self._part:
+                is_to_be_cut, self._part = True, b""
                 if not self._forward:
                     break
                 relay.withheld = b""
             relay.server.write(data)
         relay.cut()
-        self.has_cut.set()
+        if is_to_be_cut:
+            self.has_cut.set()
 
     async def _forward_responses(self, relay: _Relay, responses: asyncio.StreamReader) -> None:
         while data := await _some(responses):

@@ -8,22 +8,19 @@ import pytest
 
 from aqueue.jobs.job import State
 from tests.postgres.hosts import Hosts, eventually
-from tests.postgres.proxy import Proxy
-
-CLAIM = b"pool AS MATERIALIZED"
-SETTLE = b"new (settled_token"
+from tests.postgres.proxy import CLAIM, SETTLE, Proxy
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("forward", [True, False], ids=["after it was done", "before it was done"])
-@pytest.mark.parametrize("pattern", [CLAIM, SETTLE], ids=["claim", "settle"])
+@pytest.mark.parametrize("statement", [CLAIM, SETTLE], ids=["claim", "settle"])
 def test_a_connection_cut_in_the_middle_costs_no_job_and_no_second_run(
-    hosts: Hosts, proxy: Proxy, pattern: bytes, forward: bool
+    hosts: Hosts, proxy: Proxy, statement: str, forward: bool
 ) -> None:
     host = hosts.add(proxy.url)
     host.run("store", "init")
     jobs = hosts.enqueue_many("echo ran >>runs; echo out", 5)
-    proxy.cut_at(pattern, forward=forward)  # a statement is named once in a connection, when it is prepared
+    proxy.cut_at(statement, forward=forward)
     host.start("--count", "2")
     hosts.ended(*(job.id for job in jobs))
     assert proxy.has_cut.is_set()

@@ -6,10 +6,8 @@ import pytest
 
 from aqueue.jobs.job import State
 from tests.postgres.hosts import Hosts, eventually
-from tests.postgres.proxy import Proxy
+from tests.postgres.proxy import CLAIM, SETTLE, Proxy
 
-CLAIM = b"pool AS MATERIALIZED"
-SETTLE = b"given (held_by"
 WAITING = "touch started; until [ -e go ]; do sleep 0.02; done; echo out; exit 3"
 
 
@@ -59,16 +57,16 @@ def test_commands_left_running_are_adopted(hosts: Hosts) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("forward", [True, False], ids=["after it was done", "before it was done"])
-@pytest.mark.parametrize("pattern", [CLAIM, SETTLE], ids=["claim", "settle"])
+@pytest.mark.parametrize("statement", [CLAIM, SETTLE], ids=["claim", "settle"])
 def test_a_pool_killed_in_the_middle_loses_and_repeats_nothing(
-    hosts: Hosts, proxy: Proxy, pattern: bytes, forward: bool
+    hosts: Hosts, proxy: Proxy, statement: str, forward: bool
 ) -> None:
     host = hosts.add(proxy.url)
     host.start()
+    hosts.ended(hosts.enqueue("true").id)  # its workers have claimed in vain since
+    proxy.cut_at(statement, forward=forward)
     hosts.enqueue("echo ran >>runs; echo out; exit 3", id="j", max_retries=0)
-    proxy.cut_at(pattern, forward=forward)
-    if pattern == SETTLE:
-        proxy.has_cut.wait(20)
+    assert proxy.has_cut.wait(20)
     proxy.refuse()
     host.pool.kill()
     host.pool.wait()

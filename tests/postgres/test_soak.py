@@ -18,9 +18,7 @@ from aqueue.errors import AqueueError
 from aqueue.jobs.job import State
 from tests.postgres.hosts import Host, Hosts, eventually
 from tests.postgres.outage import Outage
-from tests.postgres.proxy import Proxy
-
-PATTERNS = [b"pool AS MATERIALIZED", b"given (held_by", b"back (held_by"]
+from tests.postgres.proxy import CLAIM, RETURN, SETTLE, Proxy
 
 
 class Soak:
@@ -81,7 +79,7 @@ class Soak:
         proxy.cut()
 
     def cut_at(self, host: Host, proxy: Proxy, seconds: float) -> None:
-        proxy.cut_at(self.chance.choice(PATTERNS), forward=self.chance.random() < 0.5)
+        proxy.cut_at(self.chance.choice([CLAIM, SETTLE, RETURN]), forward=self.chance.random() < 0.5)
 
     def swallow(self, host: Host, proxy: Proxy, seconds: float) -> None:
         proxy.swallow()

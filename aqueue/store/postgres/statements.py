@@ -24,6 +24,14 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
     seq: int
 
 
+class Announced(msgspec.Struct, frozen=True, gc=False):
+    """A job that has become ready, of which all pools are notified."""
+
+    seq: int
+    notified: object
+    """The result of `pg_notify`, which has none."""
+
+
 class Claimed(JobRow, frozen=True, gc=False):
     """A job that was claimed."""
 
@@ -76,7 +84,7 @@ _CLAIM = """
         WHERE job.seq = assigned.seq
         RETURNING job.seq, state, job.host, worker, token, started, record, first
     )"""
-"""The token is `aqueue.attempts.files.Token` as text."""
+"""The token is `aqueue.attempts.token.Token` as text."""
 
 SETTLE = Statement[Settled | Claimed](f"WITH {_STORE} SELECT {columns(Settled)} FROM settled", Settled)
 """Store the results `rows.write_parameters` of the attempts `tokens`; returns the jobs whose result was stored."""
@@ -125,8 +133,8 @@ RETURN = Statement(
         AS unclaimed (token, started, seq, state)
     WHERE job.seq = unclaimed.seq AND job.token = unclaimed.token AND job.started = unclaimed.started
         AND job.pool IS NOT DISTINCT FROM %(run)s
-    RETURNING job.seq, {NOTIFY_READY}""",
-    lambda seq, _: Settled(seq),
+    RETURNING job.seq, {NOTIFY_READY} AS notified""",
+    Announced,
 )
 """Return claimed jobs whose command was never started to their queues. The next claim of the same attempt has the same
 token, but never the same start: a statement that is executed late, from a lost connection, returns nothing."""
@@ -146,8 +154,8 @@ PROMOTE = Statement(
     UPDATE aqueue.job_active AS job SET ready = true WHERE seq IN (
         SELECT seq FROM aqueue.job_active WHERE NOT ready AND state IN ('pending', 'failed') AND due <= now()
         ORDER BY due LIMIT 1000 FOR UPDATE SKIP LOCKED)
-    RETURNING job.seq, {NOTIFY_READY}""",
-    lambda seq, _: Settled(seq),
+    RETURNING job.seq, {NOTIFY_READY} AS notified""",
+    Announced,
 )
 """Make jobs ready whose time has come."""
 
