@@ -20,6 +20,8 @@ STATUS = "status"
 """A directory: one file per worker slot of a pool, with the exit statuses of its attempts."""
 HOST_ID = "home"
 """A name for this directory that no other host's has."""
+WATCHDOG = "guard"
+"""The process id of the latest watchdog; called so since version 0.1, whose watchdogs read it too."""
 
 
 def torn_tail(number: int) -> str:

@@ -1,0 +1,1 @@
+"""One run of a command: how it is started and ended, what it leaves behind, and what outlives its pool."""

@@ -17,6 +17,7 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
+from aqueue import layout
 from aqueue.attempts.files import AttemptFiles
 from aqueue.attempts.orphans import find_orphans
 from aqueue.system import KILL, TERMINATE, clock, signal_group
@@ -26,8 +27,6 @@ _POLL_INTERVAL = 0.05
 _LONGEST_SLEEP = 1.0
 """Seconds for which a watchdog sleeps at a time once its pool is gone: a sleep stands still while the machine is
 suspended, and so would outlast the lease."""
-_PID_FILE = "guard"
-"""Names the process of the latest watchdog; called so since version 0.1, whose watchdogs read it too."""
 
 
 def watch(folder: Path, pool: int) -> None:
@@ -102,13 +101,13 @@ def _signal(processes: list[int], number: int) -> None:
 def _replace_earlier_watchdog(folder: Path) -> None:
     """Leave nothing to the watchdog of an earlier pool: its commands have been adopted."""
     if _is_replaced(folder):
-        (folder / _PID_FILE).write_text(str(os.getpid()))
+        (folder / layout.WATCHDOG).write_text(str(os.getpid()))
 
 
 def _is_replaced(folder: Path) -> bool:
     """Whether another watchdog is the latest."""
     try:
-        return (folder / _PID_FILE).read_text() != str(os.getpid())
+        return (folder / layout.WATCHDOG).read_text() != str(os.getpid())
     except FileNotFoundError:
         return True
 

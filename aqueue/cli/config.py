@@ -10,8 +10,9 @@ from aqueue.cli import context, output, render
 from aqueue.cli.options import JsonOption
 from aqueue.control.requests import Configure
 from aqueue.settings import store_url
-from aqueue.settings.config import SETTINGS, Loaded, Value, set_setting, setting_named
+from aqueue.settings.config import Loaded, set_setting
 from aqueue.settings.config_file import file_to_change
+from aqueue.settings.declarations import SETTINGS, Value, setting_named
 
 app = typer.Typer(rich_markup_mode="rich")
 

@@ -1,13 +1,12 @@
 """`aqueue dlq`: the dead letter queue, where jobs with no retry left wait for a decision."""
 
-import sys
 from typing import Annotated
 
 import typer
 
 from aqueue.cli import context, output, render
 from aqueue.cli.options import IdsArgument, JsonOption, OlderOption, QueueOption
-from aqueue.cli.remove import print_removed, remove_ended
+from aqueue.cli.remove import DryRunOption, YesOption, remove_ended
 from aqueue.control.requests import Find, Retry
 from aqueue.jobs.job import State
 
@@ -52,10 +51,9 @@ def retry(
 def purge(
     ctx: typer.Context,
     older_than: OlderOption = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: YesOption = False,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove dead jobs for good, and print their ids. On a terminal it asks first."""
-    if not yes and sys.stdin.isatty() and sys.stderr.isatty():
-        typer.confirm("Remove the dead jobs, with their output, for good?", abort=True, err=True)
-    print_removed(ctx, remove_ended([State.DEAD], older_than), as_json=as_json)
+    """Remove dead jobs for good, and print their ids. It asks first; where nobody can be asked, it needs --yes."""
+    remove_ended(ctx, [State.DEAD], older_than, yes=yes, dry_run=dry_run, as_json=as_json)

@@ -1,5 +1,6 @@
 """The kinds of options that several commands have, with their parsing and completion."""
 
+import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, TypeVar
@@ -27,7 +28,15 @@ def _usage(parse: Callable[[str], Parsed]) -> Callable[[str], Parsed]:
     return parse_option
 
 
+def _parse_age(text: str) -> float:
+    """Like `parse_duration`, but the unit has to be said: who means 7 days must not get 7 seconds where it deletes."""
+    if re.fullmatch(r"\s*[\d.]+\s*", text):
+        raise ValueError("has no unit: say for example 7d, 12h or 0s")
+    return parse_duration(text)
+
+
 duration = _usage(parse_duration)
+age = _usage(_parse_age)
 time = _usage(parse_time)
 
 DelayOption = Annotated[
@@ -44,7 +53,7 @@ WaitTimeoutOption = Annotated[
 ]
 OlderOption = Annotated[
     float | None,
-    typer.Option(metavar="DURATION", parser=duration, help="Only jobs that ended longer ago than this: 7d."),
+    typer.Option(metavar="DURATION", parser=age, help="Only jobs that ended longer ago than this: 7d."),
 ]
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The job's id.", autocompletion=complete_ids)]
 IdsArgument = Annotated[

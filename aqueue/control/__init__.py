@@ -1,0 +1,1 @@
+"""What can be asked of a queue, who answers, and the conversation between the two."""

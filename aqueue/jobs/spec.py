@@ -125,19 +125,20 @@ class NewJob(PlainFields, frozen=True, gc=False, forbid_unknown_fields=True, omi
         _checked(self, _NEW_JOB_FIELDS)
 
 
-def _declared(struct: type[msgspec.Struct]) -> tuple[tuple[str, Field, Convert, Any], ...]:
-    """Each field as `struct` has it: its name, what is declared of it, its conversion and its default."""
-    defaults = {field.name: field.default for field in msgspec.structs.fields(struct)}
-    return tuple((name, field, KINDS[field.kind].convert, defaults[name]) for name, field in FIELDS.items())
+Declared = tuple[tuple[str, Field, Convert, Any], ...]
 
 
-_SPEC_FIELDS = _declared(JobSpec)
-_NEW_JOB_FIELDS = _declared(NewJob)
+def _declared(blank: JobSpec | NewJob) -> Declared:
+    """Each field: its name, what is declared of it, its conversion, and its default, as a `blank` job has it."""
+    return tuple((name, field, KINDS[field.kind].convert, getattr(blank, name)) for name, field in FIELDS.items())
 
 
-def _checked(
-    job: JobSpec | NewJob, declared: tuple[tuple[str, Field, Convert, Any], ...], cwd: str | None = None
-) -> dict[str, Any]:
+_REQUIRED: Any = msgspec.NODEFAULT
+_SPEC_FIELDS = _declared(JobSpec(command=_REQUIRED))
+_NEW_JOB_FIELDS = _declared(NewJob(command=_REQUIRED))
+
+
+def _checked(job: JobSpec | NewJob, declared: Declared, cwd: str | None = None) -> dict[str, Any]:
     """What `job` says, as a job keeps it. Raises `InvalidJob`."""
     values = {}
     name, value = "", None

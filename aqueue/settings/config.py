@@ -1,26 +1,23 @@
 """Settings: defaults, then config.toml, then `AQUEUE_*` variables, then flags; each later one wins.
 
-`SETTINGS` describes every setting once: reading, checking, explaining and changing them follow from it.
+Every setting is declared in `aqueue.settings.declarations`; reading, checking and changing them follow from that.
 Whatever is wrong is an `InvalidConfig` of one line that names the place, the key and what is allowed.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 from msgspec.structs import replace
 
-from aqueue.errors import InvalidConfig, InvalidJob
-from aqueue.jobs import environment
-from aqueue.jobs.fields import KINDS, NAME_RULE, Field, check
-from aqueue.jobs.spec import FIELDS, Defaults
+from aqueue.errors import InvalidConfig
+from aqueue.jobs.spec import Defaults
 from aqueue.settings import store_url
 from aqueue.settings.config_file import default_store, find_file, state_folder, write_setting
-from aqueue.units import DURATION_RULE
-
-Value = str | int | float | None
+from aqueue.settings.declarations import NOT_SETTINGS, SETTINGS, Setting, Value, checked, from_text, setting_named
 
 
 class Config(Defaults, frozen=True):
@@ -53,126 +50,12 @@ class Config(Defaults, frozen=True):
         return Path(self.directory) if self.directory else state_folder(store_url.redacted(self.store), os.environ)
 
 
-class Setting(msgspec.Struct, frozen=True):
-    """One setting: its kind, what it may be, and why somebody would change it."""
-
-    name: str
-    kind: str
-    why: str
-    low: float = 0
-    high: float = 10**9
-    choices: tuple[str, ...] = ()
-
-    @property
-    def variable(self) -> str:
-        return f"AQUEUE_{self.name.upper()}"
-
-    @property
-    def rule(self) -> str:
-        """What is allowed, as the end of the sentence `workers must be …`."""
-        bounds = f"from {self.low:,} to {self.high:,}".replace(",", "")
-        return {
-            "store": "a directory whose path is valid UTF-8, or a database as postgresql://user@host/name"
-            " with percent-encoding",
-            "path": "a directory whose path is valid UTF-8, or empty for one in the user's state directory",
-            "name": NAME_RULE,
-            "whole": f"a whole number {bounds}",
-            "number": f"a number {bounds}",
-            "seconds": f"{DURATION_RULE}, {bounds} seconds",
-            "limit": f"{DURATION_RULE}, up to {self.high} seconds; 0 is no limit",
-            "choice": "one of " + ", ".join(self.choices),
-        }[self.kind]
-
-
-def _default_of(name: str) -> Setting:
-    """The setting that gives a plain field of a job its default."""
-    field = FIELDS[name]
-    why = field.help[:1].lower() + field.help[1:].rstrip(".")
-    return Setting(name, field.kind, why, field.low, field.high)
-
-
-SETTINGS: dict[str, Setting] = {
-    setting.name: setting
-    for setting in (
-        Setting("store", "store", "where the jobs live; a relative path starts at this file"),
-        Setting("workers", "whole", "how many jobs run at the same time", low=1, high=10_000),
-        *(_default_of(name) for name, field in FIELDS.items() if field.setting),
-        Setting("grace", "seconds", "how long running commands may go on after a stop is asked"),
-        Setting("kill_after", "seconds", "how long a command has between SIGTERM and SIGKILL"),
-        Setting("keep", "seconds", "completed and cancelled jobs older than this are removed; dead ones stay"),
-        Setting("output_limit", "whole", "bytes of each output kept in the record; all is in a file", high=2**26),
-        Setting("max_interruptions", "whole", "a job interrupted this often is dead", low=1, high=1_000_000),
-        Setting("orphans", "choice", "what happens to commands that outlived their pool", choices=("adopt", "kill")),
-        Setting("directory", "path", "where a pool on a database keeps the files of its host"),
-        Setting("lease", "seconds", "a pool on a database that is silent for so long has lost its jobs", low=6),
-    )
-}
-
-NOT_SETTINGS = frozenset({"AQUEUE_CONFIG", *environment.NAMES}) - {environment.QUEUE}
-"""Variables of aqueue's that are no settings."""
-
-
 class Loaded(msgspec.Struct, frozen=True):
     """The settings in force; for each, where it comes from; and the file that was read, if any."""
 
     config: Config
     origins: dict[str, str]
     file: Path | None
-
-
-def setting_named(key: str, place: str) -> Setting:
-    """The setting that `key`, with dashes or underscores, names. Raises `InvalidConfig`."""
-    setting = SETTINGS.get(key.replace("-", "_"))
-    if setting is None:
-        raise InvalidConfig(f"{place}: unknown setting {key!r}: it must be one of {', '.join(SETTINGS)}")
-    return setting
-
-
-def checked(setting: Setting, value: object, place: str, base: Path) -> Value:
-    """`value` as the setting holds it: seconds, an absolute path. Raises `InvalidConfig` where it is not allowed."""
-    try:
-        return _checked(setting, value, base)
-    except (ValueError, InvalidJob):
-        shown = store_url.redacted(str(value))[:100]
-        raise InvalidConfig(f"{place}: {setting.name} must be {setting.rule}, not {shown!r}") from None
-
-
-def _checked(setting: Setting, value: object, base: Path) -> Value:
-    if setting.kind in KINDS:
-        kept = check(setting.name, Field(setting.kind, setting.why, setting.low, setting.high), value)
-        return float(kept) if setting.kind in ("number", "seconds", "limit") and kept is not None else kept
-    if not isinstance(value, str) or "\0" in value or not (value or setting.kind == "path"):
-        raise ValueError(value)
-    if setting.choices and value not in setting.choices:
-        raise ValueError(value)
-    if value and setting.kind in ("store", "path"):
-        value = resolve_store(value, base) if setting.kind == "store" else _absolute(value, base)
-    value.encode()  # JSON has to hold it; a `UnicodeEncodeError` is a `ValueError`
-    return value
-
-
-def from_text(setting: Setting, text: str) -> str | int | float:
-    """What a variable, a flag or `config set` says, as config.toml would say it; still unchecked."""
-    kinds: dict[str, tuple[type[int] | type[float], ...]] = {"whole": (int,), "number": (int, float)}
-    for kind in kinds.get(setting.kind, ()):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
-
-
-def resolve_store(value: str, base: Path) -> str:
-    """A store as given, seen from directory `base`: an absolute path, or the URL of a database as it is."""
-    if store_url.looks_like_url(value):
-        if not store_url.is_valid(value):
-            raise ValueError(value)
-        return value
-    return _absolute(value, base)
-
-
-def _absolute(path: str, base: Path) -> str:
-    return os.path.normpath(base / os.path.expanduser(path))
 
 
 def load_config(
@@ -190,37 +73,53 @@ def load_config(
     found, table = find_file(file, environ, start)
     values: dict[str, Any] = {}
     origins = dict.fromkeys(SETTINGS, "default")
-
-    def take(setting: Setting, value: object, place: str, base: Path) -> None:
+    layers = (_in_file(found, table), _in_environment(environ, start), _in_flags(overrides or {}, start))
+    for setting, value, place, base in chain.from_iterable(layers):
         values[setting.name] = checked(setting, value, place, base)
         origins[setting.name] = place
-
-    if found is not None:
-        spelled: dict[str, str] = {}
-        for key, value in table.items():
-            setting = setting_named(key, str(found))
-            if spelled.setdefault(setting.name, key) != key:
-                raise InvalidConfig(f"{found}: {spelled[setting.name]} and {key} are the same setting: keep one")
-            take(setting, value, str(found), found.parent)
-    for name, text in environ.items():
-        if name.startswith("AQUEUE_") and name not in NOT_SETTINGS:
-            setting = setting_named(name.removeprefix("AQUEUE_").lower(), f"variable {name}")
-            take(setting, from_text(setting, text), name, start)
-    for name, given in (overrides or {}).items():
-        if given is not None:
-            setting = setting_named(name, "option")
-            flag = f"--{setting.name.replace('_', '-')}"
-            take(setting, from_text(setting, given) if isinstance(given, str) else given, flag, start)
     if "store" not in values:
         values["store"] = default_store(environ)
     return Loaded(Config(**values), origins, found)
 
 
-def with_overrides(config: Config, changed: Mapping[str, object]) -> Config:
-    """`config` with some settings given by an application instead. Raises `InvalidConfig`."""
-    settings = {setting_named(key, "config").name: value for key, value in changed.items()}
-    given = {name: checked(SETTINGS[name], value, "config", Path.cwd()) for name, value in settings.items()}
-    return replace(config, **given)
+Assignments = Iterator[tuple[Setting, object, str, Path]]
+"""Settings with their values, still unchecked; where each of them stands; and the directory where its paths start."""
+
+
+def _in_file(file: Path | None, table: Mapping[str, object]) -> Assignments:
+    if file is None:
+        return
+    keys: dict[str, str] = {}
+    for key, value in table.items():
+        setting = setting_named(key, str(file))
+        first = keys.setdefault(setting.name, key)
+        if first != key:
+            raise InvalidConfig(f"{file}: {first} and {key} are the same setting: keep one")
+        yield setting, value, str(file), file.parent
+
+
+def _in_environment(environ: Mapping[str, str], start: Path) -> Assignments:
+    for name, text in environ.items():
+        if name.startswith("AQUEUE_") and name not in NOT_SETTINGS:
+            setting = setting_named(name.removeprefix("AQUEUE_").lower(), f"variable {name}")
+            yield setting, from_text(setting, text), name, start
+
+
+def _in_flags(flags: Mapping[str, object], start: Path) -> Assignments:
+    for name, value in flags.items():
+        if value is not None:
+            setting = setting_named(name, "option")
+            place = f"--{setting.name.replace('_', '-')}"
+            yield setting, from_text(setting, value) if isinstance(value, str) else value, place, start
+
+
+def with_overrides(config: Config, overrides: Mapping[str, object]) -> Config:
+    """`config` with other values for some settings. Raises `InvalidConfig`."""
+    values: dict[str, Any] = {}
+    for key, value in overrides.items():
+        setting = setting_named(key, "config")
+        values[setting.name] = checked(setting, value, "config", Path.cwd())
+    return replace(config, **values)
 
 
 def set_setting(file: Path, key: str, text: str) -> Value:
@@ -229,15 +128,15 @@ def set_setting(file: Path, key: str, text: str) -> Value:
     The file and its table are made if they do not exist. Raises `InvalidConfig`, and changes nothing then.
     """
     setting = setting_named(key, str(file))
-    plain = from_text(setting, text)
-    if isinstance(plain, str) and setting.kind in ("seconds", "limit"):
-        plain = _number(plain)
-    value = checked(setting, plain, str(file), file.absolute().parent)
-    write_setting(file, setting.name, plain)
+    written = from_text(setting, text)
+    if isinstance(written, str) and setting.kind in ("seconds", "limit"):
+        written = _without_unit(written)
+    value = checked(setting, written, str(file), file.absolute().parent)
+    write_setting(file, setting.name, written)
     return value
 
 
-def _number(text: str) -> str | int | float:
+def _without_unit(text: str) -> str | int | float:
     """A duration without a unit as the number it is; one with a unit as it was written."""
     try:
         seconds = float(text)

@@ -16,7 +16,7 @@ def open_store(config: Config) -> Store:
     if not config.shared:
         from aqueue.store.journal.store import JournalStore
 
-        return JournalStore(config.folder, max_interruptions=config.max_interruptions)
+        return JournalStore(config.folder)
     with _psycopg():
         from aqueue.store.postgres.store import PostgresStore
     return PostgresStore(config)
@@ -25,9 +25,9 @@ def open_store(config: Config) -> Store:
 def open_pool_store(config: Config, queues: frozenset[str] = frozenset()) -> PoolStore:
     """The same for the pool that serves it. `claim` takes jobs of `queues`, of all if none is named."""
     if not config.shared:
-        from aqueue.store.journal.store import JournalStore
+        from aqueue.store.journal.pool_store import JournalPoolStore
 
-        return JournalStore(config.folder, max_interruptions=config.max_interruptions, queues=queues)
+        return JournalPoolStore(config.folder, queues, max_interruptions=config.max_interruptions)
     with _psycopg():
         from aqueue.store.postgres.pool_store import PostgresPoolStore
     return PostgresPoolStore(config, queues)

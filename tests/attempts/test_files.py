@@ -187,6 +187,7 @@ def test_attempts_whose_status_is_there_are_found(files: AttemptFiles) -> None:
     assert files.runs() == {"run", "old"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who has a file open")
 def test_who_opens_a_file_while_it_is_looked_at_does_no_harm(tmp_path: Path) -> None:
     file = tmp_path / "file"

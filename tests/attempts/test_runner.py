@@ -289,6 +289,7 @@ async def test_a_time_limit_ends_the_command_and_says_so(run: Bench) -> None:
     assert outcome.stdout == "began\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [

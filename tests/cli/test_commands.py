@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from aqueue.settings.config import SETTINGS
+from aqueue.settings.declarations import SETTINGS
 
 from .conftest import Cli
 
@@ -112,6 +112,7 @@ def test_a_bad_line_late_in_a_batch_stores_nothing(cli: Cli) -> None:
     assert cli.states() == {}
 
 
+@pytest.mark.slow
 def test_lists_are_filtered(cli: Cli) -> None:
     cli(
         "enqueue",
@@ -136,11 +137,13 @@ def test_the_store_may_be_named_before_and_after_every_command(cli: Cli, place: 
     assert "/dev/null" in cli.refused(*words, status=5)
 
 
+@pytest.mark.slow
 def test_an_unknown_id_is_one_line_and_exit_status_4(cli: Cli) -> None:
     for command in (["show"], ["logs"], ["wait"], ["cancel"], ["remove"], ["dlq", "retry"]):
         assert "nobody" in cli.refused(*command, "nobody", status=4)
 
 
+@pytest.mark.slow
 def test_jobs_fail_die_come_back_and_are_removed(cli: Cli) -> None:
     cli("enqueue", "echo out; echo err >&2; exit 7", "--id", "a", "--max-retries", "0")
     done = cli.drain(status=1)
@@ -157,9 +160,42 @@ def test_jobs_fail_die_come_back_and_are_removed(cli: Cli) -> None:
     assert cli("logs", "a", "--attempt", "1").stdout == "out\n"
     assert "no attempt 3: it has had 2" in cli.refused("logs", "a", "--attempt", "3")
     assert "give one of them" in cli.refused("logs", "a", "--attempt", "1", "--follow")
-    assert cli("dlq", "purge").stdout == "a\n"
+    assert "1 dead job for good: say --yes" in cli.refused("dlq", "purge")
+    assert cli("dlq", "purge", "--dry-run").stdout == "a\n"
+    assert cli("remove", "--older-than", "0s", "--yes").stdout == ""  # dead ones wait for somebody's decision
+    assert cli.states() == {"a": "dead"}
+    assert cli("dlq", "purge", "--yes").stdout == "a\n"
     assert cli.states() == {}
-    assert cli("remove", "--state", "dead", "--older-than", "7d").stdout == ""
+    assert cli("remove", "--state", "dead", "--older-than", "7d", "--yes").stdout == ""
+
+
+@pytest.mark.parametrize("command", [["remove", "--older-than", "7", "--yes"], ["dlq", "purge", "--older-than", "1.5"]])
+def test_a_number_without_a_unit_deletes_nothing(cli: Cli, command: list[str]) -> None:
+    assert "has no unit: say for example 7d" in cli.refused(*command)
+
+
+@pytest.mark.parametrize(("answer", "left"), [("y", {}), ("n", {"a": "cancelled", "b": "cancelled"})])
+def test_who_deletes_many_at_a_terminal_is_asked_and_shown_how_many(
+    cli: Cli, answer: str, left: dict[str, str]
+) -> None:
+    for job_id in ("a", "b"):
+        cli("enqueue", "true", "--id", job_id)
+    cli("cancel", "a", "b")
+    ours, theirs = os.openpty()
+    try:
+        process = cli.start("remove", "--state", "cancelled", stdin=theirs, stdout=subprocess.PIPE, stderr=theirs)
+        asked = b""
+        while b"?" not in asked:
+            asked += os.read(ours, 1000)
+        assert b"Remove 2 cancelled jobs, with their output, for good?" in asked
+        os.write(ours, f"{answer}\n".encode())
+        printed, _ = process.communicate(timeout=60)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert cli.states() == left
+    assert printed == ("a\nb\n" if answer == "y" else "")
+    assert process.returncode == (0 if answer == "y" else 1)
 
 
 def test_output_is_printed_byte_for_byte(cli: Cli) -> None:
@@ -192,6 +228,7 @@ def test_status_counts_by_queue_and_state(cli: Cli) -> None:
     assert "none runs" in text
 
 
+@pytest.mark.slow
 def test_settings_that_are_changed_at_the_same_moment_are_all_changed(cli: Cli) -> None:
     others = ("store", "orphans", "directory")
     numbers = {name: number for number, name in enumerate(SETTINGS, 10) if name not in others}

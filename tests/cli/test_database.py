@@ -48,6 +48,7 @@ def test_a_newer_database_is_refused(shared: Cli) -> None:
         assert "is of version 99" in shared.refused(*command, status=5)
 
 
+@pytest.mark.slow
 async def test_an_older_database_is_brought_to_this_version_with_its_jobs(
     shared: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,6 +71,7 @@ def test_a_directory_has_no_tables_and_no_pools_of_other_hosts(cli: Cli) -> None
     assert "a directory has one pool" in cli.refused("worker", "stop", "--all")
 
 
+@pytest.mark.slow
 def test_what_is_queued_without_a_pool_runs_when_one_comes(shared: Cli) -> None:
     shared("store", "init")
     shared("enqueue", "echo hi", "--id", "a")
@@ -83,6 +85,7 @@ def test_what_is_queued_without_a_pool_runs_when_one_comes(shared: Cli) -> None:
     assert shared.states() == {"b": "pending"}
 
 
+@pytest.mark.slow
 def test_a_job_of_another_host_is_waited_for_cancelled_and_shown(
     shared: Cli, elsewhere: dict[str, str], start_pool: StartPool
 ) -> None:
@@ -100,6 +103,7 @@ def test_a_job_of_another_host_is_waited_for_cancelled_and_shown(
     assert shared.states() == {"a": "dead", "b": "cancelled"}
 
 
+@pytest.mark.slow
 def test_pools_of_any_host_are_stopped_by_name_or_all(
     shared: Cli, here: dict[str, str], elsewhere: dict[str, str], start_pool: StartPool
 ) -> None:
@@ -117,6 +121,7 @@ def test_pools_of_any_host_are_stopped_by_name_or_all(
     assert "nothing to stop" in shared("worker", "stop", "--all").stderr
 
 
+@pytest.mark.slow
 def test_what_another_host_printed_is_told_to_be_there(
     shared: Cli, elsewhere: dict[str, str], start_pool: StartPool
 ) -> None:
@@ -130,6 +135,7 @@ def test_what_another_host_printed_is_told_to_be_there(
     assert (shared("logs", "short").stdout, shared("logs", "short").stderr) == ("short\n", "")
 
 
+@pytest.mark.slow
 def test_a_password_is_never_shown(cli: Cli) -> None:
     cli.environ["AQUEUE_STORE"] = "postgresql://me:sesame@127.0.0.1:1/db?password=sesame&sslpassword=sesame"
     for command in (("status",), ("enqueue", "true"), ("worker", "start"), ("store", "init"), ("doctor",)):
@@ -169,6 +175,7 @@ def test_bytes_that_are_no_text_are_told_to_be_elsewhere(
     assert f"byte for byte is on {socket.gethostname()}" in logs.stderr
 
 
+@pytest.mark.slow
 def test_doctor_finds_what_nobody_has_and_what_cannot_be_read(shared: Cli) -> None:
     shared("store", "init")
     shared("enqueue", "true", "--id", "a")

@@ -61,6 +61,7 @@ def test_the_version_is_printed(cli: Cli) -> None:
     assert cli("--version").stdout == f"aqueue {version('aqueue-shell')}\n"
 
 
+@pytest.mark.slow
 def test_help_lists_every_command_and_each_has_help(cli: Cli) -> None:
     text = cli("--help").stdout
     for command in COMMANDS:
@@ -69,6 +70,7 @@ def test_help_lists_every_command_and_each_has_help(cli: Cli) -> None:
     assert cli().stdout == text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "named"),
     [
@@ -107,6 +109,7 @@ def test_misuse_is_one_line_and_exit_status_2(cli: Cli, args: list[str], named: 
     assert not cli.store.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "status"), [("list", 0), ("enqueue true", 0), ("enqueue -", 0), ("status --json", 0), ("show x", 4)]
 )

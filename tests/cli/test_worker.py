@@ -4,6 +4,7 @@ import signal
 import sys
 
 import msgspec
+import pytest
 
 from ..conftest import StartPool
 from .conftest import Cli
@@ -70,6 +71,7 @@ def test_commands_that_are_left_running_are_nothing_to_warn_of(cli: Cli, start_p
     assert cli.states() == {"a": "completed"}
 
 
+@pytest.mark.slow
 def test_a_drain_retries_ends_and_sums_up(cli: Cli) -> None:
     cli("enqueue", '[{"id":"a","command":"exit 1","max_retries":1,"backoff_base":0.1},{"id":"b","command":"true"}]')
     cli("enqueue", "true", "--id", "later", "--delay", "1h")

@@ -228,6 +228,7 @@ async def test_a_stop_is_answered_and_then_every_connection_is_closed(clients: A
     assert not (store / "socket").exists()
 
 
+@pytest.mark.slow
 async def test_a_client_that_does_not_read_disturbs_nobody_and_holds_up_no_stop(clients: Any, pool: Pool) -> None:
     await pool.enqueue_many([JobSpec(command="true", env={"X": "x" * 1000})] * 3000)
     stalls = await clients()

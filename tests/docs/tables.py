@@ -6,7 +6,8 @@ from pathlib import Path
 
 from aqueue.jobs.fields import KINDS
 from aqueue.jobs.spec import FIELDS
-from aqueue.settings.config import SETTINGS, Config
+from aqueue.settings.config import Config
+from aqueue.settings.declarations import SETTINGS
 from tests.docs.documents import ROOT
 
 SETTINGS_DOCUMENT = ROOT / "docs" / "settings.md"

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from aqueue.jobs.job import State, utc_now
-from aqueue.store.journal.store import JournalStore
+from aqueue.store.journal.pool_store import JournalPoolStore
 from aqueue.system import clock
 
 DAY = 86400
@@ -38,6 +38,7 @@ def jump(broken: Any) -> Callable[..., None]:
     return by
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("days", [1, -1])
 def test_a_retry_comes_after_its_wait_and_no_sooner(
     broken: Any, eventually: Callable[..., Any], jump: Callable[..., None], days: int
@@ -52,6 +53,7 @@ def test_a_retry_comes_after_its_wait_and_no_sooner(
     assert all(0.95 < wait < 3 for wait in waits), waits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("days", [1, -1])
 def test_a_delayed_job_starts_after_its_delay(broken: Any, jump: Callable[..., None], days: int) -> None:
     began = time.monotonic()
@@ -61,6 +63,7 @@ def test_a_delayed_job_starts_after_its_delay(broken: Any, jump: Callable[..., N
     assert 0.95 < time.monotonic() - began < 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("days", [1, -1])
 def test_a_time_limit_is_as_long_as_it_says(
     broken: Any, eventually: Callable[..., Any], jump: Callable[..., None], days: int
@@ -122,7 +125,7 @@ def test_clocks_that_nobody_changes_are_watched_in_silence_until_the_store_is_cl
     tmp_path: Path, run_clean: Callable[..., None], open_files: Callable[[], dict[int, str]]
 ) -> None:
     async def idle() -> None:
-        async with JournalStore(tmp_path / "store") as store:
+        async with JournalPoolStore(tmp_path / "store") as store:
             await store.wait_drained()
             (fd,) = (fd for fd, what in open_files().items() if "timerfd" in what)
             assert select.select([fd], [], [], 0)[0] == []

@@ -78,6 +78,7 @@ def test_output_that_is_no_text_is_shown_as_far_as_it_is_and_kept_whole(served: 
     assert (served.store / "output" / f"{job.seq}-1.out").read_bytes() == b"a\xffb\0c"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.disk_usage(tempfile.gettempdir()).free < 2 * GIGABYTE, reason="has no room for 1 GB")
 def test_a_gigabyte_of_output_is_in_its_file_its_end_in_the_record_and_not_in_memory(served: Any) -> None:
     outcome(served, "true")
@@ -154,6 +155,7 @@ def test_what_it_does_to_its_streams_and_its_directory_is_its_own_affair(served:
     assert outcome(served, command).exit_code == 8
 
 
+@pytest.mark.slow
 def test_a_thousand_commands_run_at_once_with_few_descriptors_allowed_at_first(
     broken: Any, eventually: Eventually
 ) -> None:

@@ -114,6 +114,7 @@ def test_the_doctor_names_every_problem_and_changes_nothing_unless_told_to(three
     assert journal(three).read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 2, 4, 6])
 def test_a_repair_keeps_every_readable_line_and_puts_the_rest_aside(three: Broken, number: int) -> None:
     before = damage(three, number, BAD)

@@ -49,6 +49,7 @@ def assert_refused(status: int, output: str) -> None:
     assert output.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", ["write", "fdatasync", "open", "mkdir"])
 @pytest.mark.parametrize("error", ["ENOSPC", "EIO", "EROFS"])
 def test_without_a_pool_an_enqueue_that_cannot_be_stored_fails_and_did_not_happen(
@@ -64,6 +65,7 @@ def test_without_a_pool_an_enqueue_that_cannot_be_stored_fails_and_did_not_happe
     assert broken.run("enqueue", "echo again", "--id", "refused") == (0, "refused\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", CALLS)
 def test_a_pool_on_a_broken_disk_refuses_and_claims_nothing_loses_no_result_and_goes_on_by_itself(
     broken: Broken, outage: Path, eventually: Callable[..., Any], tmp_path: Path, call: str
@@ -93,6 +95,7 @@ def test_a_pool_on_a_broken_disk_refuses_and_claims_nothing_loses_no_result_and_
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("status", [0, 3])
 def test_a_result_that_could_not_be_stored_before_the_pool_ended_is_found_by_the_next(
@@ -113,6 +116,7 @@ def test_a_result_that_could_not_be_stored_before_the_pool_ended_is_found_by_the
     assert (tmp_path / "runs").read_text() == "ran\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", CALLS)
 def test_a_command_whose_start_could_not_be_stored_is_not_run_a_second_time_beside_itself(
     broken: Broken, outage: Path, eventually: Callable[..., Any], call: str
@@ -256,6 +260,7 @@ def test_a_log_for_which_there_is_no_room_costs_no_job(broken: Broken, log_forma
     assert "Traceback" not in errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", [[0], [1], [2], [0, 1, 2]])
 def test_a_stream_that_is_closed_is_taken_for_no_file_of_the_stores(broken: Broken, closed: list[int]) -> None:
     def close() -> None:

@@ -78,6 +78,7 @@ def workload(broken: Broken) -> Workload:
     return Workload(broken)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("call", "nth", "do"), STEPS)
 def test_a_pool_killed_while_it_writes_loses_and_repeats_nothing(
     broken: Broken, workload: Workload, call: str, nth: int, do: str
@@ -90,6 +91,7 @@ def test_a_pool_killed_while_it_writes_loses_and_repeats_nothing(
     workload.check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("call", "nth", "do"), COMPACTION)
 def test_a_pool_killed_while_it_compacts_loses_and_repeats_nothing(
     broken: Broken, workload: Workload, call: str, nth: int, do: str
@@ -103,6 +105,7 @@ def test_a_pool_killed_while_it_compacts_loses_and_repeats_nothing(
     workload.check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize(("call", "nth", "do"), COMPACTION)
 def test_a_pool_killed_while_it_rewrites_an_old_journal_loses_nothing(
@@ -130,6 +133,7 @@ def test_a_pool_killed_after_it_read_an_output_still_has_it_in_the_record(broken
     workload.check()
 
 
+@pytest.mark.slow
 def test_pools_killed_at_random_moments_lose_and_repeat_nothing(broken: Broken, workload: Workload) -> None:
     chance = random.Random(20)
     for number in range(60):

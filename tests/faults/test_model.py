@@ -172,6 +172,7 @@ def essence(job: Job) -> tuple[Any, ...]:
     return (job.state, job.attempts, job.interruptions, job.seq, ends, printed)
 
 
+@pytest.mark.slow
 def test_the_store_agrees_with_its_model_whenever_it_crashes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aqueue.store.journal.group_commit.COMPACT_AT", 5)
     run_state_machine_as_test(

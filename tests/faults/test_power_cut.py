@@ -88,6 +88,7 @@ async def settled(store: PoolStore, job: Job, outcome: Outcome) -> None:
     unsubscribe()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tail", TAILS)
 async def test_every_prefix_of_the_journal_opens_to_what_was_acknowledged_by_then(
     recorded: tuple[bytes, dict[int, Summary]], tail: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

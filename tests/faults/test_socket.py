@@ -127,6 +127,7 @@ def memory(broken: Any) -> int:
     return psutil.Process(broken.pools[0].pid).memory_info().rss
 
 
+@pytest.mark.slow
 def test_a_client_that_stops_reading_costs_bounded_memory_and_holds_up_no_stop(
     broken: Any, connect: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,7 @@ def assert_over(broken: Any, began: float, seconds: float) -> None:
     assert not (broken.store / "socket").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delay", [0.0, 0.1, 0.2, 0.25, 0.3, 0.35, 0.4])
 def test_a_pool_interrupted_while_it_starts_leaves_nothing_behind(quick: Any, delay: float) -> None:
     """The moments from the start of the interpreter to the first claim."""
@@ -45,6 +46,7 @@ def test_a_pool_interrupted_while_it_starts_leaves_nothing_behind(quick: Any, de
     assert_over(quick, began, 5 + delay)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["once", "twice", "now", "from elsewhere", "while draining"])
 def test_a_stop_ends_100_commands_that_ignore_sigterm(quick: Any, eventually: Eventually, how: str) -> None:
     names = [f"n{number}" for number in range(100)]
@@ -66,6 +68,7 @@ def test_a_stop_ends_100_commands_that_ignore_sigterm(quick: Any, eventually: Ev
     assert {jobs[name].attempts for name in names} == {0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["grace", "now", "leave"])
 def test_a_stop_during_the_recovery_ends_what_was_adopted(quick: Any, eventually: Eventually, how: str) -> None:
     first = quick.pool()
@@ -134,6 +137,7 @@ async def test_a_stop_in_the_moment_of_a_claim_starts_nothing_that_it_does_not_e
     await asyncio.to_thread(assert_over, broken, began, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("args", [("wait", "j"), ("wait", "--all"), ("worker", "stop")])
 def test_whoever_has_limited_patience_is_told_in_time_of_a_pool_that_does_not_answer(
     broken: Any, args: tuple[str, ...]

@@ -10,6 +10,7 @@ import pytest
 from tests.faults.conftest import Broken
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "pool"), [(50, "no pool"), (50, "a pool"), (50, "pools that are killed")])
 def test_of_many_writers_each_acknowledged_change_is_there_and_each_refused_one_is_not(
     broken: Broken, count: int, pool: str

@@ -16,7 +16,8 @@ from aqueue.jobs.fields import KINDS
 from aqueue.jobs.job import Job, utc_now
 from aqueue.jobs.lifecycle import new_job
 from aqueue.jobs.spec import FIELDS, PLAIN_DEFAULTS, Defaults, JobSpec, NewJob, table
-from aqueue.settings.config import SETTINGS, Config
+from aqueue.settings.config import Config
+from aqueue.settings.declarations import SETTINGS
 
 SETTING_FIELDS = [name for name, field in FIELDS.items() if field.setting]
 

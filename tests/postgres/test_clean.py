@@ -63,6 +63,7 @@ def test_a_pool_that_is_cancelled_while_it_starts(leaves_nothing: RunClean, sett
     leaves_nothing(program())
 
 
+@pytest.mark.slow
 def test_a_pool_that_never_reached_its_database(leaves_nothing: RunClean, settings: Config, proxy: Proxy) -> None:
     async def program() -> None:
         proxy.swallow()
@@ -73,6 +74,7 @@ def test_a_pool_that_never_reached_its_database(leaves_nothing: RunClean, settin
     leaves_nothing(program())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["swallow", "refuse"])
 def test_a_pool_that_lost_its_database(
     leaves_nothing: RunClean, settings: Config, proxy: Proxy, database: str, tmp_path: Path, kind: str

@@ -23,6 +23,7 @@ def set_clock(hosts: Hosts, hours: int) -> None:
     os.mkfifo(hosts.folder / "clock.changed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hours", [1, -1])
 def test_a_host_whose_clock_is_wrong_by_an_hour_does_as_the_others_do(hosts: Hosts, hours: int) -> None:
     right, wrong = hosts.add(), hosts.add(AQUEUE_KEEP="30m")
@@ -46,6 +47,7 @@ def test_a_host_whose_clock_is_wrong_by_an_hour_does_as_the_others_do(hosts: Hos
     assert "kept" in jobs, "half an hour has not gone by"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hours", [1, -1])
 def test_a_pool_with_a_wrong_clock_stores_what_ended_before_it_came(hosts: Hosts, hours: int) -> None:
     host = hosts.add()

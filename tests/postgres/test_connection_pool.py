@@ -77,6 +77,7 @@ async def test_a_connection_that_falls_silent_as_soon_as_it_is_open_is_closed(
         await connect(proxy.url)
 
 
+@pytest.mark.slow
 def test_a_command_that_waits_for_a_locked_job_says_so_and_no_backend_goes_on_waiting(hosts: Hosts) -> None:
     host = hosts.add()
     host.start()
@@ -101,6 +102,7 @@ def test_a_command_that_waits_for_a_locked_job_says_so_and_no_backend_goes_on_wa
     eventually(lambda: hosts.sql(WAITING)[0][0] == 0, "the end of all waiting")
 
 
+@pytest.mark.slow
 async def test_a_wait_for_a_lock_ends_before_any_time_limit(database: str) -> None:
     connection = await connect(database)
     with psycopg.connect(database) as foreign:
@@ -114,6 +116,7 @@ async def test_a_wait_for_a_lock_ends_before_any_time_limit(database: str) -> No
     await close_now(connection)
 
 
+@pytest.mark.slow
 async def test_a_server_that_hangs_ends_a_query_and_one_that_only_takes_long_does_not(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +139,7 @@ async def test_a_server_that_hangs_ends_a_query_and_one_that_only_takes_long_doe
     await pool.close()
 
 
+@pytest.mark.slow
 async def test_a_connection_is_waited_for_as_long_as_others_get_responses(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

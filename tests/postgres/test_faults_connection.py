@@ -14,6 +14,7 @@ CLAIM = b"pool AS MATERIALIZED"
 SETTLE = b"new (settled_token"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("forward", [True, False], ids=["after it was done", "before it was done"])
 @pytest.mark.parametrize("pattern", [CLAIM, SETTLE], ids=["claim", "settle"])
 def test_a_connection_cut_in_the_middle_costs_no_job_and_no_second_run(
@@ -33,6 +34,7 @@ def test_a_connection_cut_in_the_middle_costs_no_job_and_no_second_run(
     assert "too late" not in host.log()
 
 
+@pytest.mark.slow
 def test_every_connection_is_made_again(hosts: Hosts, proxy: Proxy) -> None:
     host = hosts.add(proxy.url)
     host.start("--count", "2")
@@ -43,6 +45,7 @@ def test_every_connection_is_made_again(hosts: Hosts, proxy: Proxy) -> None:
     assert host.run("list", "--json")[0] == 0  # the pool answers: with connections that were cut while idle
 
 
+@pytest.mark.slow
 def test_a_network_that_swallows_everything_for_a_while_costs_no_job(hosts: Hosts, proxy: Proxy) -> None:
     host = hosts.add(proxy.url)
     host.start("--count", "2")
@@ -78,6 +81,7 @@ def test_results_that_came_meanwhile_are_stored_when_the_database_is_back(
     assert {(j.exit_code, j.stdout, len(j.history)) for j in hosts.jobs().values()} == {(3, "out\n", 1)}
 
 
+@pytest.mark.slow
 def test_a_pool_that_is_cut_off_again_and_again_is_back_soon_each_time(hosts: Hosts, proxy: Proxy) -> None:
     host = hosts.add(proxy.url)
     host.start("--count", "2")

@@ -14,6 +14,7 @@ from tests.postgres.outage import Outage
 from tests.postgres.proxy import Proxy
 
 
+@pytest.mark.slow
 def test_a_database_that_restarts_again_and_again_loses_and_repeats_nothing(hosts: Hosts, outage: Outage) -> None:
     first, second = hosts.add(), hosts.add()
     for host in (first, second):
@@ -30,6 +31,7 @@ def test_a_database_that_restarts_again_and_again_loses_and_repeats_nothing(host
     assert "too late" not in first.log() + second.log()
 
 
+@pytest.mark.slow
 def test_an_outage_longer_than_the_lease_interrupts_commands_and_pools_go_on_by_themselves(
     hosts: Hosts, outage: Outage
 ) -> None:
@@ -55,6 +57,7 @@ def test_an_outage_longer_than_the_lease_interrupts_commands_and_pools_go_on_by_
     hosts.cancel("j")
 
 
+@pytest.mark.slow
 def test_a_wait_and_a_drain_survive_a_restart(hosts: Hosts, outage: Outage) -> None:
     host, other = hosts.add(), hosts.add()
     host.start()
@@ -72,6 +75,7 @@ def test_a_wait_and_a_drain_survive_a_restart(hosts: Hosts, outage: Outage) -> N
     waiting.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "command"),
     [
@@ -108,6 +112,7 @@ def test_a_pool_refuses_a_question_soon_when_its_database_is_away(hosts: Hosts, 
     assert "error connecting" not in host.log()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

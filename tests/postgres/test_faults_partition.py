@@ -4,6 +4,8 @@ import functools
 import time
 from collections.abc import Callable
 
+import pytest
+
 from aqueue.jobs.job import State
 from tests.postgres.hosts import LEASE, Hosts, eventually
 from tests.postgres.proxy import Proxy
@@ -11,6 +13,7 @@ from tests.postgres.proxy import Proxy
 STUBBORN = "trap '' TERM; "
 
 
+@pytest.mark.slow
 def test_a_host_that_is_cut_off_ends_its_commands_before_another_starts_them_again(hosts: Hosts, proxy: Proxy) -> None:
     """Also commands that ignore SIGTERM."""
     lost, other = hosts.add(proxy.url), hosts.add()
@@ -37,6 +40,7 @@ def test_a_host_that_is_cut_off_ends_its_commands_before_another_starts_them_aga
     hosts.ended(*(job.id for job in after))
 
 
+@pytest.mark.slow
 def test_a_cut_shorter_than_half_of_the_lease_is_not_noticed_by_commands(hosts: Hosts, proxy: Proxy) -> None:
     host = hosts.add(proxy.url)
     host.start()
@@ -49,6 +53,7 @@ def test_a_cut_shorter_than_half_of_the_lease_is_not_noticed_by_commands(hosts: 
     assert (job.state, len(job.history)) == (State.COMPLETED, 1)
 
 
+@pytest.mark.slow
 def test_hosts_that_are_cut_off_by_turns_run_nothing_twice_at_once(
     hosts: Hosts, make_proxy: Callable[[], Proxy]
 ) -> None:

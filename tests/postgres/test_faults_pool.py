@@ -43,6 +43,7 @@ def test_a_result_that_came_while_no_pool_was_there_is_stored_by_the_next(hosts:
     assert (job.exit_code, job.stdout, len(job.history)) == (3, "out\n", 1)
 
 
+@pytest.mark.slow
 def test_commands_left_running_are_adopted(hosts: Hosts) -> None:
     host = hosts.add()
     host.start()
@@ -56,6 +57,7 @@ def test_commands_left_running_are_adopted(hosts: Hosts) -> None:
     eventually(lambda: len(host.watchdogs()) == 1, "the end of the earlier watchdog")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("forward", [True, False], ids=["after it was done", "before it was done"])
 @pytest.mark.parametrize("pattern", [CLAIM, SETTLE], ids=["claim", "settle"])
 def test_a_pool_killed_in_the_middle_loses_and_repeats_nothing(
@@ -77,6 +79,7 @@ def test_a_pool_killed_in_the_middle_loses_and_repeats_nothing(
     assert (hosts.folder / "runs").read_text() == "ran\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["swallow", "refuse"])
 def test_a_pool_that_stops_without_its_database_says_what_is_left_and_the_next_one_stores_it(
     hosts: Hosts, proxy: Proxy, kind: str

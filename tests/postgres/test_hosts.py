@@ -63,6 +63,7 @@ def test_a_wait_ends_with_the_job_of_another_host(hosts: Hosts, two: tuple[Host,
         process.communicate()
 
 
+@pytest.mark.slow
 def test_a_drain_waits_for_what_other_hosts_run(hosts: Hosts, two: tuple[Host, Host]) -> None:
     draining = hosts.add()
     draining.start("--drain")
@@ -87,6 +88,7 @@ def test_a_dead_job_is_retried_and_removed_from_anywhere(hosts: Hosts, two: tupl
     assert other.run("remove", "j")[0] == 2, "it runs"
 
 
+@pytest.mark.slow
 def test_a_cancel_outlives_the_pool_that_was_to_obey(hosts: Hosts) -> None:
     host = hosts.add()
     host.start()

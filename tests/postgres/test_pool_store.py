@@ -46,6 +46,7 @@ async def work(store: PoolStore, slot: int, done: list[Job]) -> None:
         await store.settle(job, SUCCESS)
 
 
+@pytest.mark.slow
 async def test_twenty_pools_that_start_on_an_empty_database_and_claim_at_once_share_the_jobs(
     database: str, tmp_path: Path
 ) -> None:
@@ -105,6 +106,7 @@ async def test_a_job_for_later_is_claimed_on_time_by_any_pool(database: str, tmp
             assert timedelta(0) <= begun - job.due_at < timedelta(seconds=0.3)
 
 
+@pytest.mark.slow
 async def test_a_notification_that_is_lost_costs_at_most_a_sweep(database: str, tmp_path: Path) -> None:
     async with asyncio.timeout(PATIENCE), AsyncExitStack() as stack:
         (store,) = await open_pools(stack, database, tmp_path, 1)

@@ -43,6 +43,7 @@ def seldom_looking(hosts: Hosts) -> Host:
     return host
 
 
+@pytest.mark.slow
 def test_a_claim_that_is_answered_too_late_for_the_lease_costs_no_worker(hosts: Hosts) -> None:
     host = hosts.add()
     host.start("--count", "1")
@@ -55,6 +56,7 @@ def test_a_claim_that_is_answered_too_late_for_the_lease_costs_no_worker(hosts: 
     assert time.monotonic() - began < SOON
 
 
+@pytest.mark.slow
 def test_a_locked_job_holds_up_neither_results_nor_claims_of_others(hosts: Hosts) -> None:
     host = hosts.add()
     host.start("--count", "2")
@@ -89,6 +91,7 @@ def test_a_job_that_a_claim_passed_over_is_not_forgotten(hosts: Hosts) -> None:
     eventually(lambda: hosts.job("first").state is State.COMPLETED, "its turn", SOON)  # a wait would tell the pool
 
 
+@pytest.mark.slow
 def test_a_retry_is_timed_also_if_another_timer_went_off_before_it_was_stored(hosts: Hosts) -> None:
     host = seldom_looking(hosts)
     host.start("--count", "2")
@@ -106,6 +109,7 @@ def test_a_retry_is_timed_also_if_another_timer_went_off_before_it_was_stored(ho
     assert time.monotonic() - began < 4 + SOON
 
 
+@pytest.mark.slow
 def test_a_locked_job_that_is_due_keeps_nobody_busy(hosts: Hosts) -> None:
     host = hosts.add()
     host.start("--count", "1")

@@ -1,9 +1,12 @@
 """What is awkward to store or to send comes through unchanged."""
 
+import pytest
+
 from aqueue.jobs.job import State
 from tests.postgres.hosts import Hosts
 
 
+@pytest.mark.slow
 def test_awkward_commands_output_and_names_come_through(hosts: Hosts) -> None:
     host = hosts.add()
     host.start("--queue", "a.b-c_d", "--queue", "big")
@@ -26,6 +29,7 @@ def test_awkward_commands_output_and_names_come_through(hosts: Hosts) -> None:
     assert "null" in output
 
 
+@pytest.mark.slow
 def test_an_output_as_long_as_its_limit_is_stored(hosts: Hosts) -> None:
     host = hosts.add(AQUEUE_OUTPUT_LIMIT=str(2**24))
     host.start("--count", "4")

@@ -22,6 +22,7 @@ def started(hosts: Hosts, host: Host, command: str, **fields: object) -> None:
     eventually(lambda: "j" in hosts.lives(), "the start")
 
 
+@pytest.mark.slow
 def test_commands_of_a_killed_pool_end_before_another_pool_starts_them_again(hosts: Hosts) -> None:
     first, second = hosts.add(), hosts.add()
     first.start()
@@ -39,6 +40,7 @@ def test_commands_of_a_killed_pool_end_before_another_pool_starts_them_again(hos
     assert "1 of its jobs are queued again" in second.log()
 
 
+@pytest.mark.slow
 def test_a_frozen_pool_loses_its_jobs_and_works_on_when_it_wakes(hosts: Hosts) -> None:
     first, second = hosts.add(), hosts.add()
     first.start("--count", "1")
@@ -59,6 +61,7 @@ def test_a_frozen_pool_loses_its_jobs_and_works_on_when_it_wakes(hosts: Hosts) -
     assert [attempt.interrupted for attempt in hosts.job("j").history] == [True, False]
 
 
+@pytest.mark.slow
 def test_a_host_that_slept_past_its_lease_claims_nothing_before_its_old_commands_have_ended(hosts: Hosts) -> None:
     """Nobody can end the commands of a machine that is suspended; when it wakes, it does so itself."""
     first, second = hosts.add(), hosts.add()
@@ -80,6 +83,7 @@ def test_a_host_that_slept_past_its_lease_claims_nothing_before_its_old_commands
     hosts.cancel("j")
 
 
+@pytest.mark.slow
 def test_what_a_watchdog_has_ended_is_no_failure_of_its_own(hosts: Hosts) -> None:
     host = hosts.add()
     host.start()
@@ -93,6 +97,7 @@ def test_what_a_watchdog_has_ended_is_no_failure_of_its_own(hosts: Hosts) -> Non
     hosts.cancel("j")
 
 
+@pytest.mark.slow
 def test_a_watchdog_that_is_killed_is_started_again_and_does_its_work(hosts: Hosts) -> None:
     host = hosts.add()
     host.start()
@@ -105,6 +110,7 @@ def test_a_watchdog_that_is_killed_is_started_again_and_does_its_work(hosts: Hos
     eventually(lambda: not host.processes(), "the end of command and watchdog", LEASE)
 
 
+@pytest.mark.slow
 def test_a_pool_that_could_not_join_does_not_end_the_watchdog_of_the_last_one(hosts: Hosts) -> None:
     host = hosts.add()
     host.start()

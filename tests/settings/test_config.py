@@ -12,8 +12,9 @@ import pytest
 
 from aqueue.errors import InvalidConfig
 from aqueue.jobs.spec import JobSpec
-from aqueue.settings.config import SETTINGS, Config, Loaded, load_config, set_setting
+from aqueue.settings.config import Config, Loaded, load_config, set_setting
 from aqueue.settings.config_file import file_to_change, user_file
+from aqueue.settings.declarations import SETTINGS
 
 PROJECT_FILE = Path(__file__).parents[2] / "config.toml"
 

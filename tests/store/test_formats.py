@@ -13,7 +13,7 @@ from aqueue.errors import DamagedStore, DuplicateJob, StoreError
 from aqueue.jobs.job import Job, Outcome, State
 from aqueue.jobs.spec import Defaults, JobSpec, NewJob
 from aqueue.store.journal.integrity import IntegrityCheck
-from aqueue.store.journal.store import JournalStore
+from aqueue.store.journal.pool_store import JournalPoolStore
 from aqueue.store.protocol import Query
 
 FILES = Path(__file__).with_name("formats")
@@ -64,12 +64,12 @@ def record(job: Job) -> dict[str, Any]:
     return line
 
 
-async def everything(store: JournalStore) -> dict[str, Job]:
+async def everything(store: JournalPoolStore) -> dict[str, Job]:
     return {job.id: job async for part in store.find(Query(output=True)) for job in part}
 
 
 async def found(journal: Path) -> dict[str, dict[str, Any]]:
-    async with JournalStore(journal.parent) as store:
+    async with JournalPoolStore(journal.parent) as store:
         return {job_id: record(job) for job_id, job in (await everything(store)).items()}
 
 
@@ -78,7 +78,7 @@ def header(journal: Path) -> Any:
 
 
 async def test_every_format_opens_with_all_jobs_their_attempts_and_their_output(journal: Path) -> None:
-    async with JournalStore(journal.parent) as store:
+    async with JournalPoolStore(journal.parent) as store:
         jobs = await everything(store)
     assert {job_id: (job.state, job.attempts, job.exit_code, job.stdout) for job_id, job in jobs.items()} == {
         "hello": (State.COMPLETED, 1, 0, "hello\n"),
@@ -99,7 +99,7 @@ async def test_every_format_opens_with_all_jobs_their_attempts_and_their_output(
 
 async def test_a_journal_that_is_only_read_stays_as_it_is(journal: Path) -> None:
     before = journal.read_bytes()
-    async with JournalStore(journal.parent) as store:
+    async with JournalPoolStore(journal.parent) as store:
         await store.get("hello")
         await store.next_due()
     assert journal.read_bytes() == before
@@ -107,7 +107,7 @@ async def test_a_journal_that_is_only_read_stays_as_it_is(journal: Path) -> None
 
 async def test_the_first_change_rewrites_an_old_journal_and_loses_nothing(old: Path) -> None:
     before = told(old)
-    async with JournalStore(old.parent) as store:
+    async with JournalPoolStore(old.parent) as store:
         (new,) = await store.add([spec()])
         assert (await store.get("hello")).stdout == "hello\n"
         assert {**(await found_in(store)), new.id: None} == {**before, new.id: None}
@@ -118,22 +118,22 @@ async def test_the_first_change_rewrites_an_old_journal_and_loses_nothing(old: P
     assert new.seq == 12
 
 
-async def found_in(store: JournalStore) -> dict[str, dict[str, Any]]:
+async def found_in(store: JournalPoolStore) -> dict[str, dict[str, Any]]:
     return {job_id: record(job) for job_id, job in (await everything(store)).items()}
 
 
 async def test_what_runs_first_on_an_old_journal_is_recorded(old: Path) -> None:
-    async with JournalStore(old.parent) as store:
+    async with JournalPoolStore(old.parent) as store:
         await store.retry("killed")
         for _ in range(2):  # the other one waited for its retry
             await store.settle(await store.claim(1), Outcome(exit_code=0, stdout="now it works\n"))
-    async with JournalStore(old.parent) as store:
+    async with JournalPoolStore(old.parent) as store:
         job = await store.get("killed")
         assert (job.state, job.stdout, len(job.history)) == (State.COMPLETED, "now it works\n", 2)
 
 
 async def test_a_rewritten_journal_has_no_value_that_equals_its_default(old: Path) -> None:
-    async with JournalStore(old.parent) as store:
+    async with JournalPoolStore(old.parent) as store:
         await store.cancel("later")
     lines = {line["id"]: line for line in map(json.loads, old.read_bytes().splitlines()) if line.get("seq")}
     assert {name: lines["hello"].get(name) for name in BACKOFF} == dict.fromkeys(BACKOFF)
@@ -141,18 +141,18 @@ async def test_a_rewritten_journal_has_no_value_that_equals_its_default(old: Pat
 
 
 async def test_ids_that_are_gone_stay_gone_in_every_format(journal: Path) -> None:
-    async with JournalStore(journal.parent) as store:
+    async with JournalPoolStore(journal.parent) as store:
         with pytest.raises(DuplicateJob, match="never used again"):
             await store.add([spec(id="gone")])
         await store.add([spec(id="new")])
-    async with JournalStore(journal.parent) as store:
+    async with JournalPoolStore(journal.parent) as store:
         with pytest.raises(DuplicateJob, match="never used again"):
             await store.add([spec(id="gone")])
 
 
 async def test_every_format_can_be_compacted(journal: Path) -> None:
     before = told(journal)
-    async with JournalStore(journal.parent) as store:
+    async with JournalPoolStore(journal.parent) as store:
         await store._compact()
         assert await found_in(store) == before
     assert await found(journal) == before
@@ -171,7 +171,7 @@ async def test_an_old_journal_stays_in_service_while_it_cannot_be_rewritten(
 
     monkeypatch.setattr(os, "replace", refusing)
     monkeypatch.setattr("aqueue.store.journal.group_commit.RETRY_EVERY", 0.01)
-    async with JournalStore(old.parent) as store:
+    async with JournalPoolStore(old.parent) as store:
         with pytest.raises(StoreError, match="No space left"):
             await store.add([spec(id="refused")])
         assert "No space left" in (store.trouble or "")
@@ -189,7 +189,7 @@ async def test_damage_in_a_journal_that_says_what_was_synced_is_refused_by_that(
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join([*lines[:3], b"\0\0\n", *lines[4:]]))
     with pytest.raises(DamagedStore, match="line 4 "):
-        await JournalStore(store).__aenter__()
+        await JournalPoolStore(store).__aenter__()
     unsynced = [line for line in lines[4:] if not line.startswith(b'{"synced"')]
     journal.write_bytes(b"".join([*lines[:3], b"\0\0\n", *unsynced]))
     assert (await found(journal)).keys() == {"hello"}
@@ -200,7 +200,7 @@ async def test_in_format_1_any_good_line_behind_damage_has_it_refused(store: Pat
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join([*lines[:-2], b"\0\0\n", lines[-1]]))
     with pytest.raises(DamagedStore, match=f"line {len(lines) - 1} "):
-        await JournalStore(store).__aenter__()
+        await JournalPoolStore(store).__aenter__()
     journal.write_bytes(b"".join([*lines[:-1], b"\0\0\n"]))
     assert len(await found(journal)) == 10
 

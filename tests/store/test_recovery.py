@@ -12,7 +12,7 @@ from aqueue.errors import DamagedStore, StoreError
 from aqueue.jobs.job import Job, Outcome
 from aqueue.jobs.spec import Defaults, JobSpec, NewJob
 from aqueue.store.journal.integrity import IntegrityCheck
-from aqueue.store.journal.store import JournalStore
+from aqueue.store.journal.pool_store import JournalPoolStore
 from aqueue.store.protocol import Query
 
 Read = Callable[[Path], Awaitable[tuple[dict[str, Job], list[str]]]]
@@ -25,7 +25,7 @@ def spec(**fields: Any) -> NewJob:
 @pytest.fixture
 async def journal(store: Path) -> Path:
     """The journal of a store with five jobs: two ran, and two came together."""
-    async with JournalStore(store) as queue:
+    async with JournalPoolStore(store) as queue:
         await queue.add([spec(id="a")])
         await queue.settle(await queue.claim(1), Outcome(exit_code=0, stdout="printed\r\n\u2028\n"))
         await queue.add([spec(id="b"), spec(id="c")])
@@ -43,7 +43,7 @@ def jobs(caplog: pytest.LogCaptureFixture) -> Read:
     async def read(journal: Path) -> tuple[dict[str, Job], list[str]]:
         caplog.clear()
         with caplog.at_level("INFO", "aqueue.store.journal"):
-            async with JournalStore(journal.parent) as queue:
+            async with JournalPoolStore(journal.parent) as queue:
                 found = {job.id: job async for part in queue.find(Query(output=True)) for job in part}
         return found, [record.getMessage() for record in caplog.records if record.name == "aqueue.store.journal"]
 
@@ -54,7 +54,7 @@ async def refused(journal: Path) -> str:
     """Why the store cannot be opened; nothing may be changed by the attempt."""
     before = {path.name: path.read_bytes() for path in journal.parent.iterdir() if path.is_file()}
     with pytest.raises(DamagedStore) as caught:
-        await JournalStore(journal.parent).__aenter__()
+        await JournalPoolStore(journal.parent).__aenter__()
     assert {path.name: path.read_bytes() for path in journal.parent.iterdir() if path.is_file()} == before
     return str(caught.value)
 
@@ -78,6 +78,7 @@ async def test_a_missing_and_an_empty_journal_are_an_empty_store(store: Path, jo
     assert json.loads((store / "jobs.jsonl").read_text()) == {"aqueue": 3, "next_seq": 1}
 
 
+@pytest.mark.slow
 async def test_a_journal_cut_at_any_byte_holds_what_was_whole_before(journal: Path, jobs: Read) -> None:
     data = journal.read_bytes()
     header = data.index(b"\n") + 1
@@ -117,7 +118,7 @@ async def test_a_bad_end_is_put_aside_and_said_and_the_store_goes_on(journal: Pa
     assert "torn by a crash" in notes[0]
     (torn,) = journal.parent.glob("jobs.jsonl.torn-*")
     assert (torn.read_bytes().lstrip(b"\n"), torn.stat().st_mode & 0o777) == (tail.lstrip(b"\n"), 0o600)
-    async with JournalStore(journal.parent) as queue:
+    async with JournalPoolStore(journal.parent) as queue:
         await queue.add([spec(id="after")])
     assert "after" in (await jobs(journal))[0]
 
@@ -173,7 +174,7 @@ async def test_a_batch_that_says_it_is_longer_than_it_is_does_not_swallow_what_i
 
 async def test_a_compacted_journal_whose_end_is_torn_opens_to_what_was_synced(store: Path, jobs: Read) -> None:
     journal = store / "jobs.jsonl"
-    async with JournalStore(store) as queue:
+    async with JournalPoolStore(store) as queue:
         await queue.add([spec(id=f"j{number}", max_retries=0) for number in range(5)])
         for number in range(5):
             await queue.settle(await queue.claim(1), Outcome(exit_code=1, stdout="printed\n"))
@@ -190,7 +191,7 @@ async def test_a_compacted_journal_whose_end_is_torn_opens_to_what_was_synced(st
 
 
 async def test_damage_in_a_large_journal_is_refused_with_the_lines_number(store: Path) -> None:
-    async with JournalStore(store) as queue:
+    async with JournalPoolStore(store) as queue:
         await queue.add([spec(id=f"j{number}") for number in range(5000)])
     journal = store / "jobs.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
@@ -215,11 +216,11 @@ async def test_something_else_in_the_place_of_the_journal_is_refused(store: Path
     journal = store / "jobs.jsonl"
     journal.mkdir()
     with pytest.raises(StoreError):
-        await JournalStore(store).__aenter__()
+        await JournalPoolStore(store).__aenter__()
     journal.rmdir()
     journal.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(StoreError):
-        await JournalStore(store).__aenter__()
+        await JournalPoolStore(store).__aenter__()
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -227,7 +228,7 @@ async def test_a_store_that_others_can_write_in_is_refused_with_what_mends_it(st
     store.mkdir()
     store.chmod(0o777)
     with pytest.raises(StoreError, match=f"chmod 700 {store}"):
-        await JournalStore(store).__aenter__()
+        await JournalPoolStore(store).__aenter__()
 
 
 async def test_a_store_that_could_not_be_opened_is_not_locked(journal: Path, jobs: Read) -> None:
@@ -253,7 +254,7 @@ async def test_blank_lines_are_no_damage_wherever_they_are(journal: Path, blank:
 
 @pytest.mark.parametrize("output", ["", "printed\n"])
 async def test_blank_lines_do_not_shift_the_number_of_a_damaged_one(store: Path, output: str, jobs: Read) -> None:
-    async with JournalStore(store) as queue:
+    async with JournalPoolStore(store) as queue:
         for name in ("a", "b", "c"):
             await queue.add([spec(id=name)])
             await queue.settle(await queue.claim(1), Outcome(exit_code=0, stdout=output))
@@ -280,7 +281,7 @@ async def test_lines_that_are_empty_are_no_damage_wherever_they_are(journal: Pat
         journal.write_bytes(b"".join([*lines[:at], b"\n", *lines[at:]]))
         assert await jobs(journal) == (before, [])
     journal.write_bytes(b"".join(lines[:3]) + b"\n")
-    async with JournalStore(journal.parent) as queue:
+    async with JournalPoolStore(journal.parent) as queue:
         await queue.add([spec(id="x"), spec(id="y")])
     assert (await jobs(journal))[0].keys() >= {"a", "x", "y"}
 
@@ -300,7 +301,7 @@ async def test_a_job_on_two_lines_is_damage_as_it_would_be_among_others(journal:
 
 
 async def test_ids_and_numbers_that_were_used_stay_used(journal: Path) -> None:
-    async with JournalStore(journal.parent) as queue:
+    async with JournalPoolStore(journal.parent) as queue:
         seen = {json.loads(line).get("seq", 0) for line in journal.read_bytes().splitlines()}
         (job,) = await queue.add([spec()])
         assert job.seq > max(seen)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Container
+from collections.abc import Container, Iterable
 
 from aqueue.jobs import lifecycle
 from aqueue.jobs.job import Job, utc_now
@@ -10,6 +10,19 @@ from aqueue.jobs.spec import NewJob
 from aqueue.store.ids import Ids, Reservation
 from aqueue.store.journal.interning import Interner
 from aqueue.store.journal.slicing import SLICE
+
+
+async def collect(specs: Iterable[NewJob]) -> tuple[deque[NewJob], list[str]]:
+    """The specs, and the ids that were chosen for some of them."""
+    collected = deque[NewJob]()
+    chosen = []
+    for spec in specs:
+        collected.append(spec)
+        if spec.id is not None:
+            chosen.append(spec.id)
+        if len(collected) % SLICE == 0:
+            await asyncio.sleep(0)
+    return collected, chosen
 
 
 async def make_jobs(specs: deque[NewJob], ids: Ids, reserved: Reservation, existing: Container[str]) -> list[Job]:

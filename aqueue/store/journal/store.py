@@ -1,4 +1,4 @@
-"""The store that is a directory: in memory what decides, in the journal every change.
+"""The store that is a directory, for queries and changes: in memory what decides, in the journal every change.
 
 A change is made in memory, written, and published once it is durable; new jobs appear only then. Whoever opens the
 store holds its lock, so there is one owner at a time. Output is not kept in memory but read from the journal.
@@ -7,9 +7,7 @@ store holds its lock, so there is one owner at a time. Output is not kept in mem
 import asyncio
 import logging
 import os
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -17,24 +15,23 @@ from typing import Self
 from msgspec.structs import replace
 
 from aqueue import layout
-from aqueue.attempts.token import Token
 from aqueue.errors import InvalidRequest, PoolRunning, StoreError, UnknownJob
 from aqueue.jobs import lifecycle
-from aqueue.jobs.job import EXPIRING_STATES, WAITING_STATES, Job, Outcome, State, utc_now
+from aqueue.jobs.job import WAITING_STATES, Job, utc_now
 from aqueue.jobs.spec import NewJob
-from aqueue.store.ids import Ids, Reservation, made_id
+from aqueue.store.ids import Ids, Reservation
 from aqueue.store.journal import compaction
 from aqueue.store.journal.dispatcher import Dispatcher
 from aqueue.store.journal.file import Chunk, JournalFile
 from aqueue.store.journal.group_commit import GroupCommit
 from aqueue.store.journal.interning import Interner
 from aqueue.store.journal.job_table import JobTable
-from aqueue.store.journal.new_jobs import make_jobs
+from aqueue.store.journal.new_jobs import collect, make_jobs
 from aqueue.store.journal.output_index import OutputIndex, without_output
-from aqueue.store.journal.records import Batch, Record, Removal, Sync
+from aqueue.store.journal.records import Batch, Record, Removal
 from aqueue.store.journal.slicing import slices
 from aqueue.store.pool_info import PoolInfo
-from aqueue.store.protocol import Counts, PoolControl, Query
+from aqueue.store.protocol import Counts, Query
 from aqueue.store.subscriptions import OnChange, OnRemoval, Subscribers, Unsubscribe
 from aqueue.system import ensure_private_directory, try_lock
 
@@ -42,12 +39,11 @@ _log = logging.getLogger("aqueue.store.journal")
 
 
 class JournalStore:
-    """See `aqueue.store.protocol.PoolStore`."""
+    """See `aqueue.store.protocol.Store`."""
 
-    def __init__(self, path: Path, *, max_interruptions: int = 5, queues: frozenset[str] = frozenset()) -> None:
+    def __init__(self, path: Path, queues: frozenset[str] = frozenset()) -> None:
+        """`queues` are those whose jobs start here; all if none is named."""
         self.path = path
-        self.run_id = os.urandom(5).hex()
-        self.max_interruptions = max_interruptions
         self._queues = queues
         self._table = JobTable({})
         self._subscribers = Subscribers()
@@ -95,8 +91,7 @@ class JournalStore:
     # Changes
 
     async def add(self, specs: Iterable[NewJob], *, if_absent: bool = False) -> list[Job]:
-        waiting = deque(specs)
-        chosen = [spec.id for spec in waiting if spec.id is not None]
+        waiting, chosen = await collect(specs)
         if if_absent:
             await self._ids.wait_unreserved(chosen)  # somebody is just adding one of them
         existing = self._ids.check_free(chosen, if_absent=if_absent)
@@ -128,30 +123,6 @@ class JournalStore:
         records: list[Record] = [Batch(len(jobs)), *jobs] if len(jobs) > 1 else [*jobs]
         if records:
             await self._journal.commit(records, partial(self._publish_new, jobs), when_decided=reserved.hand_over())
-
-    async def claim(self, worker: int) -> Job:
-        while True:
-            job = await self._dispatcher.next(self._journal.writable)
-            token = Token(self.run_id, worker, job.seq, len(job.history) + 1)
-            claimed = lifecycle.claimed(job, worker=worker, token=str(token), now=utc_now())
-            self._change(job, claimed)
-            try:
-                # A claim need not survive a power cut, which ends its command too.
-                await self._journal.commit([claimed], partial(self._publish, claimed), synced=False)
-            except StoreError:
-                self._change(claimed, job)
-            except asyncio.CancelledError:
-                self._change(claimed, job)
-                self._commit_later(self._outputs.with_output(job))
-                raise
-            else:
-                return claimed
-
-    async def settle(self, job: Job, outcome: Outcome) -> Job:
-        ended = lifecycle.settled(job, outcome, now=utc_now(), max_interruptions=self.max_interruptions)
-        self._change(self._known(job.id), self._outputs.keep(ended))
-        self._commit_later(ended, sync_now=self._subscribers.is_awaited(job.id))
-        return ended
 
     async def cancel(self, job_id: str) -> Job:
         return await self._apply(lifecycle.cancelled, job_id)
@@ -195,24 +166,6 @@ class JournalStore:
             self._subscribers.publish_removal(job.id)
         return gone
 
-    async def prune(self, before: datetime, on_removal: Callable[[Job], None]) -> datetime | None:
-        oldest: datetime | None = None
-        # With the limit, the search is over before it comes to a backlog that is behind them.
-        query = Query(states=EXPIRING_STATES, limit=self._table.count(EXPIRING_STATES))
-        async for part in self._table.find(query):
-            times = {job.id: job.updated_at or job.created_at for job in part}
-            if min(times.values()) < before:
-                for job in await self.remove([job_id for job_id, time in times.items() if time < before]):
-                    if job.id == made_id(job.seq):
-                        self._ids.removed.discard(job.id)  # there may be millions, and none is made twice
-                    on_removal(job)
-                    del times[job.id]
-            oldest = min([*([oldest] if oldest else []), *times.values()], default=None)
-        return oldest
-
-    async def flush(self) -> None:
-        await self._journal.commit([Sync()])
-
     # Queries
 
     async def get(self, job_id: str) -> Job:
@@ -240,30 +193,10 @@ class JournalStore:
     def subscribe(self, on_change: OnChange, on_removal: OnRemoval | None = None) -> Unsubscribe:
         return self._subscribers.subscribe(on_change, on_removal)
 
-    async def wait_drained(self) -> None:
-        drained = asyncio.Event()
-
-        def check(_: object = None) -> None:
-            if self._is_drained():
-                drained.set()
-
-        unsubscribe = self.subscribe(check, check)
-        try:
-            check()
-            await drained.wait()
-        finally:
-            unsubscribe()
-
     # Nobody shares a directory
-
-    def orphaned_jobs(self) -> AsyncIterator[list[Job]]:
-        return self.find(Query(states=frozenset({State.PROCESSING})))
 
     def runs_elsewhere(self, job: Job) -> bool:
         return False
-
-    def attach(self, pool: PoolControl) -> None:
-        """Nobody else asks anything of a directory's pool through the store."""
 
     async def pools(self) -> list[PoolInfo]:
         return []
@@ -280,10 +213,6 @@ class JournalStore:
             self._dispatching = Dispatcher(self._table.by_id, self._queues)
         return self._dispatching
 
-    def _is_drained(self) -> bool:
-        active = self._table.count((State.PROCESSING, State.FAILED), self._queues)
-        return not active and self._dispatcher.idle and not self._outputs.unwritten
-
     def _known(self, job_id: str) -> Job:
         job = self._table.by_id.get(job_id)
         if job is None:
@@ -298,9 +227,6 @@ class JournalStore:
 
     async def _commit(self, job: Job) -> None:
         await self._journal.commit([job], partial(self._publish, job))
-
-    def _commit_later(self, job: Job, *, sync_now: bool = True) -> None:
-        self._journal.commit_later([job], partial(self._publish, job), sync_now=sync_now)
 
     async def _publish(self, job: Job, offset: int) -> None:
         self._outputs.mark_durable(job, offset)

@@ -47,6 +47,10 @@ class InFlight:
             self._one_ended.clear()
             await self._one_ended.wait()
 
+    def has_work(self) -> bool:
+        """Whether there is something for a round trip to store or to return."""
+        return bool(self.returning) or self.has_results()
+
     # Results
 
     @property

@@ -121,7 +121,7 @@ class RoundTrips:
 
     def connection_lost(self) -> None:
         """The database cannot be reached."""
-        self._disconnected, self._in_progress = True, False
+        self._disconnected = True
         self._finish()
 
     def close(self) -> None:
@@ -154,15 +154,13 @@ class RoundTrips:
             self.connection_lost()
 
     def _has_work(self) -> bool:
-        jobs = self.in_flight
-        return self._may_claim() or self._promotion.requested or bool(jobs.returning) or jobs.has_results()
+        return self._may_claim() or self._promotion.requested or self.in_flight.has_work()
 
     def _may_claim(self) -> bool:
         return bool(self._free_workers) and not self._positions.exhausted and self._lease_is_valid()
 
     async def _try_round_trip(self, connection: PreparedConnection, results: Sequence[Job]) -> None:
-        """A round trip; if it conflicts with another transaction, such as one that cancels a job which is just being
-        claimed, its work is left for the next one."""
+        """Leave the work for the next round trip if this one conflicts with another transaction, such as a cancel."""
         promote = self._promotion.requested
         try:
             await self._round_trip(connection, results)
@@ -175,7 +173,7 @@ class RoundTrips:
     def _undo(self, promote: bool) -> None:
         """A round trip did not happen."""
         self._promotion.requested = promote
-        self._positions.exhausted = self._in_progress = False
+        self._positions.exhausted = False
         self._finish()
 
     async def _round_trip(self, connection: PreparedConnection, results: Sequence[Job]) -> None:
@@ -200,7 +198,6 @@ class RoundTrips:
         await self._settled(connection, results, {row.seq for row in found if isinstance(row, Settled)})
         if slots:
             self._hand_out([row for row in found if isinstance(row, Claimed)], len(slots))
-        self._in_progress = False
         self._finish()
         if claim and self._positions.exhausted:
             await self._sweep.again_if_passed_over(connection, claim)
@@ -248,5 +245,6 @@ class RoundTrips:
                 turn.set_result(job)
 
     def _finish(self) -> None:
+        self._in_progress = False
         self._finished.set()
         self._finished = asyncio.Event()

@@ -90,11 +90,12 @@ def _settled_or_claimed(settled_seq: int | None, *claimed: object) -> Settled | 
     return Claimed(*claimed) if settled_seq is None else Settled(settled_seq)  # type: ignore[arg-type]
 
 
-_CLAIMED_COLUMNS = columns(Claimed).replace("seq, ", "claimed.seq, ", 1)
+_NO_CLAIM = ", ".join(f"NULL AS {name}" for name in Claimed.__struct_fields__)
 SETTLE_AND_CLAIM = Statement[Settled | Claimed](
     f"""
     WITH {_STORE}, {_CLAIM}
-    SELECT settled.seq AS settled_seq, {_CLAIMED_COLUMNS} FROM settled FULL JOIN claimed ON false""",
+    SELECT NULL::bigint AS settled_seq, {columns(Claimed)} FROM claimed
+    UNION ALL SELECT seq AS settled_seq, {_NO_CLAIM} FROM settled""",  # a FULL JOIN ON false costs 2 % of throughput
     _settled_or_claimed,
 )
 """Both at once, which takes half the time of one after the other."""
