@@ -43,5 +43,13 @@ def test_every_file_that_is_named_exists(name: str) -> None:
     assert missing == []
 
 
+def test_every_method_that_architecture_names_exists() -> None:
+    sources = [file.read_text("utf-8") for file in (ROOT / "aqueue").rglob("*.py")]
+    named = re.findall(r"`([A-Z]\w+)\.(\w+)`", text_of(ROOT / "docs" / "architecture.md"))
+    assert named
+    for owner, method in named:
+        assert any(f"class {owner}" in source and f"def {method}" in source for source in sources), f"{owner}.{method}"
+
+
 def test_the_readme_is_short() -> None:
     assert len(text_of(README).splitlines()) <= 250
