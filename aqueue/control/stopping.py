@@ -1,16 +1,13 @@
 """Stopping pools from outside, and returning when they are gone."""
 
-import os
 import time
 
-from aqueue import layout
 from aqueue.control.client import Client
-from aqueue.control.contention import POLL_INTERVAL
+from aqueue.control.contention import POLL_INTERVAL, is_released
 from aqueue.control.registry import registered_pool
 from aqueue.control.requests import Stop, StopPools
 from aqueue.errors import InvalidRequest, PoolGone, WaitTimeout
 from aqueue.store.pool_info import PoolInfo
-from aqueue.system import try_lock
 
 
 def stop_pool(
@@ -37,11 +34,10 @@ def stop_pool(
 
 def _wait_for_lock(client: Client, deadline: float | None) -> None:
     """Return when the pool has released its store, which is the last thing that it does."""
-    while (lock := try_lock(client.folder / layout.LOCK)) is None:
+    while not is_released(client.folder):
         if deadline is not None and time.monotonic() > deadline:
             raise TimeoutError
         time.sleep(POLL_INTERVAL)
-    os.close(lock)
 
 
 def stop_pools(

@@ -156,15 +156,6 @@ def _checked(job: JobSpec | NewJob, declared: Declared, cwd: str | None = None) 
     return values
 
 
-def table() -> str:
-    """The fields of a job as a Markdown table, for the documentation."""
-    rows = [("field", "option", "in JSON", "without it", "what it is"), ("---",) * 5]
-    for name, field, _, default in _SPEC_FIELDS:
-        without = f"the setting `{name}`" if field.setting else f"`{default}`" if isinstance(default, int) else ""
-        rows.append((f"`{name}`", f"`{field.option_name(name)}`", field.allowed, without, field.help.rstrip(".")))
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
-
-
 def first_duplicate(ids: Iterable[str | None]) -> str | None:
     """The first id that occurs twice, if any."""
     seen: set[str] = set()

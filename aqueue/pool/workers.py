@@ -75,10 +75,12 @@ class Workers:
         for slot in range(1, max(count, len(adoptable)) + 1):
             if slot not in self._slots:
                 self._slots.add(slot)
-                scope = self._claim_scopes[slot] = CancelScope()
+                scope = CancelScope()
+                if slot <= count:
+                    self._claim_scopes[slot] = scope
+                else:
+                    scope.cancel()
                 self._tasks.start_soon(self._work, slot, adoptable[slot - 1] if slot <= len(adoptable) else None, scope)
-                if slot > count:
-                    self._claim_scopes.pop(slot).cancel()
 
     async def _work(self, slot: int, adoptable: Adoptable | None, claiming: CancelScope) -> None:
         with CancelScope(shield=True):

@@ -9,6 +9,8 @@ from aqueue.errors import DuplicateJob
 from aqueue.jobs.spec import first_duplicate
 
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
+REMOVAL_NOTE = " (it was removed; ids are never used again)"
+"""What to add to a complaint about the id of a job that was removed."""
 
 
 def made_id(seq: int) -> str:
@@ -18,6 +20,13 @@ def made_id(seq: int) -> str:
         seq, digit = divmod(seq, 32)
         digits = _DIGITS[digit] + digits
     return "j" + digits.rjust(4, "0")
+
+
+def check_distinct(job_ids: Iterable[str]) -> None:
+    """Raise `DuplicateJob` if an id occurs twice in a batch."""
+    twice = first_duplicate(job_ids)
+    if twice is not None:
+        raise DuplicateJob(f"id {twice} occurs twice in this batch")
 
 
 class Ids:
@@ -46,9 +55,7 @@ class Ids:
 
     def check_free(self, job_ids: Sequence[str], *, if_absent: bool = False) -> set[str]:
         """Raise `DuplicateJob` if new jobs cannot have these ids; return those that exist, where that is fine."""
-        twice = first_duplicate(job_ids)
-        if twice is not None:
-            raise DuplicateJob(f"id {twice} occurs twice in this batch")
+        check_distinct(job_ids)
         taken = {job_id for job_id in job_ids if self._taken(job_id)}
         for job_id in job_ids:
             if job_id in taken and not (if_absent and job_id in self._existing):
@@ -57,7 +64,7 @@ class Ids:
 
     def removal_note(self, job_id: str) -> str:
         """What to add to a complaint about an id: that its job was removed, if it was."""
-        return " (it was removed; ids are never used again)" if job_id in self.removed else ""
+        return REMOVAL_NOTE if job_id in self.removed else ""
 
     def reserve(self, job_ids: Iterable[str]) -> "Reservation":
         """Reserve ids for jobs that are being written, as long as a `with` block lasts."""

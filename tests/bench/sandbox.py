@@ -131,7 +131,7 @@ def sandbox() -> Iterator[Sandbox]:
     try:
         yield box
     except BaseException:
-        _end_strays(box)
+        _end_orphans(box)
         raise
     finally:
         for fifo in box.fifos:
@@ -139,7 +139,7 @@ def sandbox() -> Iterator[Sandbox]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _end_strays(box: Sandbox) -> None:
+def _end_orphans(box: Sandbox) -> None:
     """End what was started in a sandbox that is left by an error, and the commands that outlived their pool."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):

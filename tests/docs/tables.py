@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from aqueue.jobs.fields import KINDS
+from aqueue.jobs.fields import KINDS, NAME_RULE, Field
 from aqueue.jobs.spec import FIELDS
 from aqueue.settings.config import Config
 from aqueue.settings.declarations import SETTINGS
@@ -28,8 +28,16 @@ def fields_table() -> list[list[str]]:
     for name, field in FIELDS.items():
         option = f"`{field.option_name(name)}{f' {field.metavar}' if field.metavar else ''}`"
         default = f"the setting `{name}`" if field.setting else ""
-        rows.append([f"`{name}`", option, KINDS[field.kind].rule, default, field.help.rstrip(".")])
+        rows.append([f"`{name}`", option, _allowed(field), default, field.help.rstrip(".")])
     return [["field", "option", "in JSON", "default", "what it is"], *rows]
+
+
+def _allowed(field: Field) -> str:
+    """What the field takes, with its bounds."""
+    rule = KINDS[field.kind].rule
+    if field.kind in ("whole", "number"):
+        return f"{rule} from {field.low} to {field.high}"
+    return f"{rule}: {NAME_RULE}" if field.kind == "name" else rule
 
 
 TABLES: dict[tuple[Path, str], Callable[[], list[list[str]]]] = {

@@ -36,7 +36,7 @@ def outcome(broken: Any, command: str, **fields: Any) -> Any:
     return broken.job("j")
 
 
-def strays(broken: Any) -> list[str]:
+def left_running(broken: Any) -> list[str]:
     """The names of what commands have left running."""
     pools = {pool.pid for pool in broken.pools}
     return [process.name() for process in broken.processes() if process.pid not in pools]
@@ -52,13 +52,13 @@ def most_memory(pid: int) -> int:
 def test_a_time_limit_ends_grandchildren_that_ignore_sigterm(served: Any, command: str) -> None:
     job = outcome(served, command, timeout=0.3)
     assert (job.state, job.error) == (State.DEAD, "time limit of 0.3 s exceeded")
-    assert strays(served) == []
+    assert left_running(served) == []
 
 
 def test_a_child_in_the_background_that_keeps_stdout_open_does_not_hold_the_job(served: Any) -> None:
     job = outcome(served, "sleep 60 & echo over")
     assert (job.exit_code, job.stdout) == (0, "over\n")
-    assert strays(served) == ["sleep"]
+    assert left_running(served) == ["sleep"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, signal.SIGHUP])

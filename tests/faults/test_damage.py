@@ -32,7 +32,7 @@ def damage(broken: Broken, number: int, line: bytes) -> bytes:
     return journal(broken).read_bytes()
 
 
-def add_stray_output(broken: Broken) -> None:
+def add_orphaned_output(broken: Broken) -> None:
     (broken.store / "output").mkdir(exist_ok=True)
     (broken.store / "output" / "77-1.out").write_text("whose?")
 
@@ -104,7 +104,7 @@ def test_the_doctor_finds_a_whole_store_whole(three: Broken) -> None:
 
 def test_the_doctor_names_every_problem_and_changes_nothing_unless_told_to(three: Broken) -> None:
     before = damage(three, 4, BAD)
-    add_stray_output(three)
+    add_orphaned_output(three)
     for name in ("pool.json", "socket", "jobs.new"):
         (three.store / name).touch()
     status, output = three.run("doctor")
@@ -118,7 +118,7 @@ def test_the_doctor_names_every_problem_and_changes_nothing_unless_told_to(three
 @pytest.mark.parametrize("number", [1, 2, 4, 6])
 def test_a_repair_keeps_every_readable_line_and_puts_the_rest_aside(three: Broken, number: int) -> None:
     before = damage(three, number, BAD)
-    add_stray_output(three)
+    add_orphaned_output(three)
     status, output = three.run("doctor", "--repair")
     assert status == 0, output
     aside = next(three.store.glob("aside-*"))

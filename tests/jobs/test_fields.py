@@ -15,9 +15,10 @@ from aqueue.errors import InvalidJob
 from aqueue.jobs.fields import KINDS
 from aqueue.jobs.job import Job, utc_now
 from aqueue.jobs.lifecycle import new_job
-from aqueue.jobs.spec import FIELDS, PLAIN_DEFAULTS, Defaults, JobSpec, NewJob, table
+from aqueue.jobs.spec import FIELDS, PLAIN_DEFAULTS, Defaults, JobSpec, NewJob
 from aqueue.settings.config import Config
 from aqueue.settings.declarations import SETTINGS
+from tests.docs.tables import fields_table
 
 SETTING_FIELDS = [name for name, field in FIELDS.items() if field.setting]
 
@@ -72,7 +73,7 @@ def test_the_record_has_every_field() -> None:
 
 
 def test_the_table_of_the_documentation_has_every_field_with_its_option_and_what_it_takes() -> None:
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table().splitlines()[2:]]
+    rows = fields_table()[1:]
     assert [row[0] for row in rows] == [f"`{name}`" for name in FIELDS]
     assert rows[list(FIELDS).index("max_retries")] == [
         "`max_retries`",

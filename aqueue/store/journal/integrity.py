@@ -36,7 +36,7 @@ class IntegrityCheck:
         self.next_seq = 1
         self.seqs: set[int] = set()
         """The numbers of the jobs that there are."""
-        self.stray_output: list[Path] = []
+        self.orphaned_output: list[Path] = []
         """Files with output of no job."""
         self.stale: list[Path] = []
         self._format: int | None = None
@@ -141,14 +141,14 @@ class IntegrityCheck:
         for file in sorted((self.path / layout.OUTPUT).glob("*")):
             seq = file.name.partition("-")[0]
             if not seq.isdigit() or int(seq) not in self.seqs:
-                self.stray_output.append(file)
+                self.orphaned_output.append(file)
                 self.problems.append(f"{file}: output of no job")
 
     def repair(self) -> Path | None:
         """Repair what was found; return the directory with what was put aside, if anything was."""
         for path in self.stale:
             path.unlink()
-        if not self._bad and not self.stray_output:
+        if not self._bad and not self.orphaned_output:
             return None
         aside = self.path / layout.aside(time.time_ns())
         aside.mkdir(mode=0o700)
@@ -158,7 +158,7 @@ class IntegrityCheck:
             self._copy_good(fresh)
             os.link(self.journal, aside / f"{layout.JOURNAL}.before")
             os.replace(fresh, self.journal)  # at no moment is there no journal
-        for file in self.stray_output:
+        for file in self.orphaned_output:
             os.replace(file, aside / file.name)
         for folder in (aside, self.path):
             sync_directory(folder)

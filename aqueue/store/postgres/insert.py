@@ -11,11 +11,11 @@ from psycopg.pq import TransactionStatus
 from aqueue.errors import DuplicateJob
 from aqueue.jobs import lifecycle
 from aqueue.jobs.job import Job
-from aqueue.jobs.spec import NewJob, first_duplicate
-from aqueue.store.ids import made_id
-from aqueue.store.postgres import notifications, rows
+from aqueue.jobs.spec import NewJob
+from aqueue.store.ids import REMOVAL_NOTE, check_distinct, made_id
+from aqueue.store.postgres import lookup, notifications, rows
 from aqueue.store.postgres.connection import Connection
-from aqueue.store.postgres.statement import Statement, columns, execute
+from aqueue.store.postgres.statement import Statement, execute
 
 _SLICE = 1000
 """Jobs in one statement."""
@@ -24,9 +24,6 @@ RESERVE_IDS = Statement(
 )
 """Keep ids from ever being chosen again; returns those that were not reserved before."""
 _RESERVED_AMONG = Statement("SELECT id FROM aqueue.chosen_id WHERE id = ANY(%s)", str)
-_EXISTING = Statement(
-    f"SELECT {columns(rows.JobWithOutputRow)} FROM aqueue.job WHERE id = ANY(%s)", rows.JobWithOutputRow
-)
 _ADD_QUEUES = """
     INSERT INTO aqueue.queue SELECT name FROM unnest(%s::text[]) AS wanted (name)
     WHERE NOT EXISTS (SELECT FROM aqueue.queue AS known WHERE known.name = wanted.name)"""
@@ -85,19 +82,17 @@ async def _reserve(connection: Connection, job_ids: list[str], *, if_absent: boo
 
     Raises `DuplicateJob` if an id is, or ever was, in use.
     """
-    twice = first_duplicate(job_ids)
-    if twice is not None:
-        raise DuplicateJob(f"id {twice} occurs twice in this batch")
+    check_distinct(job_ids)
     found: dict[str, Job] = {}
     for start in range(0, len(job_ids), _SLICE):
         some = job_ids[start : start + _SLICE]
         reserved = set(await RESERVE_IDS.fetch(connection, (some,)))
-        existing = {job.id: job for job in [row.job() for row in await _EXISTING.fetch(connection, (some,))]}
+        existing = await lookup.get_by_id(connection, some)
         for job_id in some:
             if job_id in existing and not if_absent:
                 raise DuplicateJob(f"id {job_id} exists already")
             if job_id not in reserved and job_id not in existing:
-                raise DuplicateJob(f"id {job_id} exists already (it was removed; ids are never used again)")
+                raise DuplicateJob(f"id {job_id} exists already{REMOVAL_NOTE}")
         found.update(existing)
     return found
 

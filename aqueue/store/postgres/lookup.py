@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from aqueue.errors import UnknownJob, printable
 from aqueue.jobs.job import Job
+from aqueue.store.ids import REMOVAL_NOTE
 from aqueue.store.postgres import statements
 from aqueue.store.postgres.connection import Connection
 from aqueue.store.postgres.rows import JobWithOutputRow
@@ -49,8 +50,7 @@ async def await_end(connection: Connection, job_id: str) -> Job:
 async def unknown_job(connection: Connection, job_id: str) -> UnknownJob:
     """The error that there is no such job."""
     removed = await _WAS_USED.fetch_one(connection, (job_id,))
-    why = " (it was removed; ids are never used again)" if removed else ""
-    return UnknownJob(f"no job has the id {printable(job_id)!r}{why}")
+    return UnknownJob(f"no job has the id {printable(job_id)!r}{REMOVAL_NOTE if removed else ''}")
 
 
 async def now(connection: Connection) -> datetime:
