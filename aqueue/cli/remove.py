@@ -68,7 +68,7 @@ def remove_ended(
 
 def _confirm(count: int, states: list[State]) -> None:
     """Ask whether so many jobs may go. Raises `typer.Abort` if they may not, `InvalidRequest` where nobody is asked."""
-    jobs = f"{count} {' and '.join(states)} job{'s'[: count != 1]}"
+    jobs = f"{count} {' or '.join(states)} job{'s'[: count != 1]}"
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise InvalidRequest(f"this would remove {jobs} for good: say --yes to do so, --dry-run to see which")
     if count:
