@@ -5,12 +5,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
 import pytest
 
+from aqueue.control import contention
 from aqueue.settings.config import Config
+from aqueue.system import try_lock
 from tests import databases
 
 PATIENCE = 30.0
@@ -45,6 +48,18 @@ def store(tmp_path: Path) -> Path:
 def config(store: Path) -> Config:
     """Settings for that store, with short waits."""
     return Config(store=str(store), workers=2, kill_after=0.3, grace=PATIENCE, max_retries=0, backoff_base=0.01)
+
+
+@pytest.fixture
+def silent_holder(store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ExitStack]:
+    """Something that holds that store and does not answer, until this is closed; patience with it is short."""
+    monkeypatch.setattr(contention, "TIMEOUT", 0.1)
+    store.mkdir(mode=0o700)
+    lock = try_lock(store / "lock")
+    assert lock is not None
+    with ExitStack() as holder:
+        holder.callback(os.close, lock)
+        yield holder
 
 
 @pytest.fixture

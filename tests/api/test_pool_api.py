@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,9 +25,7 @@ from aqueue import (
     State,
     UnknownJob,
 )
-from aqueue.control import contention
 from aqueue.settings.config import Config
-from aqueue.system import try_lock
 from tests.conftest import PATIENCE, Pipe, RunClean, StartPool, children
 
 
@@ -344,16 +343,12 @@ async def test_a_connection_without_a_pool_has_no_events(config: Config) -> None
 
 
 async def test_a_store_that_is_held_by_a_process_that_does_not_answer_is_an_error(
-    config: Config, store: Path, monkeypatch: pytest.MonkeyPatch
+    config: Config, silent_holder: ExitStack
 ) -> None:
-    monkeypatch.setattr(contention, "TIMEOUT", 0.1)
-    store.mkdir(mode=0o700)
-    lock = try_lock(store / "lock")
-    assert lock is not None
     async with aqueue.connect(config=config) as queue:
         with pytest.raises(PoolRunning, match="does not answer"):
             await queue.enqueue("true")
-        os.close(lock)
+        silent_holder.close()
         assert (await queue.enqueue("true", id="a")).id == "a"
 
 

@@ -11,8 +11,7 @@ import msgspec
 import pytest
 
 from aqueue.settings.declarations import SETTINGS
-
-from .conftest import Cli
+from tests.cli.conftest import Cli
 
 
 def test_each_way_to_queue_prints_the_ids_and_nothing_else(cli: Cli) -> None:

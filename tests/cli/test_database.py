@@ -9,9 +9,8 @@ import pytest
 import aqueue
 from aqueue.settings.config import Config
 from aqueue.store.postgres import schema
-
-from ..conftest import StartPool
-from .conftest import Cli
+from tests.cli.conftest import Cli
+from tests.conftest import StartPool
 
 
 @pytest.fixture

@@ -7,9 +7,8 @@ from importlib.metadata import version
 import pytest
 
 from aqueue.cli import COMMANDS
-
-from ..conftest import StartPool
-from .conftest import Cli
+from tests.cli.conftest import Cli
+from tests.conftest import StartPool
 
 SLOW = (
     "anyio",

@@ -6,8 +6,8 @@ import sys
 import msgspec
 import pytest
 
-from ..conftest import StartPool
-from .conftest import Cli
+from tests.cli.conftest import Cli
+from tests.conftest import StartPool
 
 
 def test_a_job_queued_from_another_terminal_runs_and_is_waited_for(cli: Cli, start_pool: StartPool) -> None:

@@ -1,16 +1,15 @@
 """The blocking client: the same answers with a pool and without one."""
 
-import os
 import socket
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from aqueue.control import contention
 from aqueue.control.client import Client
 from aqueue.control.registry import registered_pool
 from aqueue.control.requests import Cancel, Enqueue, Find, Get, Remove, Request, Retry, Wait, Watch
@@ -20,9 +19,7 @@ from aqueue.errors import DamagedStore, DuplicateJob, InvalidRequest, PoolGone, 
 from aqueue.jobs.job import Job
 from aqueue.jobs.spec import NewJob
 from aqueue.settings.config import Config
-from aqueue.system import try_lock
-
-from ..conftest import PATIENCE, Pipe, StartPool
+from tests.conftest import PATIENCE, Pipe, StartPool
 
 
 def spec(command: str = "true", **fields: Any) -> NewJob:
@@ -183,16 +180,12 @@ def test_a_pool_that_dies_before_it_is_greeted_is_no_pool(config: Config, monkey
 
 
 def test_a_store_that_is_held_by_a_process_that_does_not_answer_is_an_error(
-    config: Config, store: Path, monkeypatch: pytest.MonkeyPatch
+    config: Config, silent_holder: ExitStack
 ) -> None:
-    monkeypatch.setattr(contention, "TIMEOUT", 0.1)
-    store.mkdir(mode=0o700)
-    lock = try_lock(store / "lock")
-    assert lock is not None
     with Client(config) as client:
         with pytest.raises(PoolRunning, match="does not answer"):
             jobs(client, Find())
-        os.close(lock)
+        silent_holder.close()
         assert jobs(client, Find()) == []
 
 

@@ -17,8 +17,7 @@ from aqueue.jobs.job import Job, utc_now
 from aqueue.jobs.spec import JobSpec, NewJob
 from aqueue.settings.config import Config
 from aqueue.system import control_socket_path
-
-from ..conftest import PATIENCE
+from tests.conftest import PATIENCE
 
 LENGTH = struct.Struct(">I")
 
